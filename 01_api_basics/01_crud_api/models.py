@@ -1,0 +1,86 @@
+"""What a product is: the row that is stored, and the bodies that clients may send."""
+
+from decimal import Decimal
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from sqlalchemy import String
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from shared.models import BigId, Money
+
+LARGEST_INTEGER = 2**31 - 1  # of PostgreSQL's integer; SQLite's end at 2**63 - 1
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Product(Base):
+    """The version counts changes: SQLAlchemy adds it to the WHERE of every UPDATE and DELETE."""
+
+    __tablename__ = "products"
+    # Without it SQLite gives the id of a deleted row to the next one, and an old ETag would fit a new product.
+    __table_args__ = {"sqlite_autoincrement": True}  # noqa: RUF012  SQLAlchemy reads it once
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    sku: Mapped[str] = mapped_column(String(32), unique=True)
+    name: Mapped[str] = mapped_column(String(100))
+    price: Mapped[Decimal] = mapped_column(Money)
+    stock: Mapped[int]
+    description: Mapped[str | None]
+    version: Mapped[int] = mapped_column()
+
+    __mapper_args__ = {"version_id_col": version}  # noqa: RUF012  SQLAlchemy reads it once
+
+
+def text(longest: int, shortest: int = 1) -> StringConstraints:
+    """A line or more of text; PostgreSQL cannot store the NUL character."""
+    return StringConstraints(strip_whitespace=True, min_length=shortest, max_length=longest, pattern=r"^[^\x00]*$")
+
+
+Sku = Annotated[str, text(32)]
+Name = Annotated[str, text(100)]
+Description = Annotated[str, text(2000, shortest=0)]
+Price = Annotated[Decimal, Field(ge=0, max_digits=10, decimal_places=2)]
+Stock = Annotated[int, Field(ge=0, le=LARGEST_INTEGER)]
+
+
+class Body(BaseModel):
+    """A field that nobody knows is a client's mistake, an id among them: say so instead of dropping it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class ProductIn(Body):
+    """POST and PUT: a whole product; what may be left out has its default."""
+
+    sku: Sku
+    name: Name
+    price: Price
+    stock: Stock = 0
+    description: Description | None = None
+
+
+class ProductPatch(Body):
+    """PATCH: any part of a product (RFC 7396). Only `description` may be null: that clears it."""
+
+    # The defaults are never read: `model_dump(exclude_unset=True)` tells left out from null.
+    sku: Sku = ""
+    name: Name = ""
+    price: Price = Decimal(0)
+    stock: Stock = 0
+    description: Description | None = None
+
+
+class ProductOut(BaseModel):
+    """The price is a string in JSON, since a JSON number loses cents in most parsers."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: int
+    sku: str
+    name: str
+    price: Decimal
+    stock: int
+    description: str | None

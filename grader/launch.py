@@ -1,0 +1,192 @@
+"""Starts a solution as a process of its own: forked from a warm one where the platform can, else cold."""
+
+import ast
+import contextlib
+import importlib.util
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+CAN_FORK = hasattr(os, "fork") and sys.platform != "darwin"  # macOS forbids much after a fork
+LIMITS = {"CPU": 120, "FSIZE": 1 << 29, "CORE": 0}  # seconds, bytes, bytes
+KEPT = ("PATH", "LANG", "LC_ALL", "TMPDIR", "TEMP", "TMP", "SYSTEMROOT", "VIRTUAL_ENV", "SSL_CERT_FILE")
+
+
+def clean_environment(variables: dict[str, str | None]) -> dict[str, str]:
+    """The environment of a solution: what a program needs to run at all, and what the test gives; no more."""
+    base = {name: os.environ[name] for name in KEPT if name in os.environ}
+    base |= {"PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONIOENCODING": "utf-8"}
+    return base | {name: value for name, value in variables.items() if value is not None}
+
+
+class Process:
+    """A running solution, with its output in files. It leads a process group of its own."""
+
+    def __init__(self, pid: int, scratch: Path, wait: Callable[[float | None], int | None], kill_group: bool) -> None:
+        self.pid = pid
+        self._stdout, self._stderr = scratch / "stdout", scratch / "stderr"
+        self._wait = wait
+        self._kill_group = kill_group
+
+    @property
+    def exit_code(self) -> int | None:
+        """The exit code, negative for a signal, or None while the process lives."""
+        return self._wait(0)
+
+    def wait(self, timeout: float = 10) -> int:
+        """Return the exit code. Raises TimeoutError when the process outlives `timeout` seconds."""
+        code = self._wait(timeout)
+        if code is None:
+            raise TimeoutError(f"process {self.pid} still runs after {timeout} s")
+        return code
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the process alone, as `kill -NUMBER PID` would; none if it has ended."""
+        with contextlib.suppress(ProcessLookupError):
+            if self.exit_code is None:
+                os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End the whole process group at once, whatever it thinks of that, and wait for it."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if self._kill_group:
+                os.killpg(self.pid, signal.SIGKILL)
+            else:
+                os.kill(self.pid, signal.SIGTERM)  # on Windows this is TerminateProcess
+        self._wait(10)
+
+    @property
+    def stdout(self) -> str:
+        return self._stdout.read_text(encoding="utf-8", errors="replace")
+
+    @property
+    def stderr(self) -> str:
+        return self._stderr.read_text(encoding="utf-8", errors="replace")
+
+    @property
+    def output(self) -> str:
+        """What it has written so far, errors last."""
+        return self.stdout + self.stderr
+
+
+class Launcher:
+    """Starts processes for the solution in `folder`; the warm process behind it starts with the first of them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._control: socket.socket | None = None
+        self._zygote: subprocess.Popen[bytes] | None = None
+
+    def start(self, program: Path, arguments: list[str], env: dict[str, str], scratch: Path, stdin: bytes) -> Process:
+        """Start `python PROGRAM ARGUMENTS` with just this environment, in the folder `scratch`."""
+        scratch.mkdir(parents=True, exist_ok=True)
+        (scratch / "stdin").write_bytes(stdin)
+        with (
+            (scratch / "stdin").open("rb") as standard_in,
+            (scratch / "stdout").open("ab") as out,
+            (scratch / "stderr").open("ab") as err,
+        ):
+            argv = [str(program), *arguments]
+            streams = [standard_in.fileno(), out.fileno(), err.fileno()]
+            return self._fork(argv, env, scratch, streams) if CAN_FORK else self._spawn(argv, env, scratch, streams)
+
+    def _fork(self, argv: list[str], env: dict[str, str], scratch: Path, streams: list[int]) -> Process:
+        control = self._control or self._start_zygote()
+        reading, writing = os.pipe()
+        request = {"argv": argv, "env": env, "cwd": str(scratch), "limits": LIMITS}
+        socket.send_fds(control, [json.dumps(request).encode()], [*streams, writing])
+        os.close(writing)
+        report = _Report(reading)
+        return Process(report.pid(), scratch, report.wait, kill_group=True)
+
+    def _spawn(self, argv: list[str], env: dict[str, str], scratch: Path, streams: list[int]) -> Process:
+        standard_in, out, err = streams
+        process = subprocess.Popen(
+            [sys.executable, *argv], stdin=standard_in, stdout=out, stderr=err, env=env, cwd=scratch, start_new_session=True
+        )
+
+        def wait(timeout: float | None) -> int | None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return process.wait(timeout)
+            return None
+
+        return Process(process.pid, scratch, wait, kill_group=hasattr(os, "killpg"))
+
+    def _start_zygote(self) -> socket.socket:
+        # Packets keep the border between two requests; macOS does without them, and without forks.
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        program = Path(__file__).with_name("zygote.py")
+        self._zygote = subprocess.Popen(
+            [sys.executable, "-P", program, str(theirs.fileno()), *imported_libraries(self.folder)],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            env=clean_environment({}),
+            start_new_session=True,
+        )
+        theirs.close()
+        self._control = ours
+        return ours
+
+    def close(self) -> None:
+        """End the warm process; running children are their starter's to end."""
+        if self._control:
+            self._control.close()
+        if self._zygote:
+            self._zygote.wait(10)
+
+
+class _Report:
+    """The judge's end of a child's pipe: its pid comes first, its exit code when it has ended."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._file = os.fdopen(descriptor, "rb", buffering=0)
+        self._exit_code: int | None = None
+
+    def pid(self) -> int:
+        return int(self._file.readline())
+
+    def wait(self, timeout: float | None) -> int | None:
+        if self._exit_code is None and not self._file.closed and select.select([self._file], [], [], timeout)[0]:
+            self._exit_code = int(self._file.readline() or -signal.SIGKILL)
+            self._file.close()
+        return self._exit_code
+
+
+def imported_libraries(folder: Path) -> list[str]:
+    """The libraries that the solution's files import, found without running them; never its own modules."""
+    names: dict[str, None] = {}
+    for file in sorted(folder.glob("*.py")):
+        with contextlib.suppress(SyntaxError, ValueError):
+            for node in ast.walk(ast.parse(file.read_bytes())):
+                if isinstance(node, ast.Import):
+                    names |= dict.fromkeys(alias.name for alias in node.names)
+                elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+                    names |= {node.module: None}
+    own = {file.stem for file in folder.iterdir()}
+    return [name for name in names if name.partition(".")[0] not in own and _is_installed(name.partition(".")[0])]
+
+
+def _is_installed(package: str) -> bool:
+    with contextlib.suppress(ImportError, ValueError):
+        return importlib.util.find_spec(package) is not None
+    return False
+
+
+def wait_for(condition: Callable[[], bool], timeout: float, pause: float = 0.002) -> bool:
+    """Return whether `condition` came true within `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(pause)
+    return True

@@ -1,0 +1,116 @@
+"""A warm process that forks solutions: the imports are done once, each start costs a fork.
+
+Run as a program: `python -P zygote.py FD MODULE…`. It imports the modules, then serves requests that arrive on the
+socket FD: a JSON line with argv, env, cwd and limits, and with it four file descriptors: standard input, output,
+error, and a pipe on which the pid is written at once and the exit code when the process has ended.
+A solution's own modules are never imported here, only in the children.
+"""
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import resource
+import runpy
+import select
+import signal
+import socket
+import sys
+
+# Modules that a library imports only when the first server, connection or job needs them.
+LATE = {
+    "uvicorn": ["uvicorn.lifespan.on", "uvicorn.loops.asyncio", "uvicorn.protocols.http.auto", "uvicorn.protocols.websockets.auto"],
+    "fastapi": ["anyio._backends._asyncio", "fastapi.openapi.utils", "pydantic.v1"],
+    "flask": ["werkzeug.serving", "flask.json.provider"],
+    "sqlalchemy": ["sqlalchemy.dialects.sqlite", "sqlite3.dbapi2"],
+    "psycopg": ["sqlalchemy.dialects.postgresql.psycopg", "psycopg.types.json"],
+    "rq": ["rq.worker", "rq.scheduler", "rq.registry"],
+}
+
+
+def main() -> dict[str, object]:
+    """Serve until the judge hangs up. Returns only in a child, with what that child shall run."""
+    control = socket.socket(fileno=int(sys.argv[1]))
+    for module in sys.argv[2:]:
+        for name in [module, *LATE.get(module, [])]:
+            # A library that is not there, or does not import, is the solution's to complain about.
+            with contextlib.suppress(Exception):
+                importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # pages that the collector does not touch stay shared with the children
+    wake, waker = os.pipe()
+    os.set_blocking(waker, False)
+    signal.set_wakeup_fd(waker)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    reports: dict[int, int] = {}
+    while True:
+        readable, _, _ = select.select([control, wake], [], [])
+        if wake in readable:
+            os.read(wake, 4096)
+            reap(reports)
+        if control in readable:
+            message, descriptors, _, _ = socket.recv_fds(control, 1 << 20, 4)
+            if not message:
+                os._exit(0)
+            request = json.loads(message)
+            pid = os.fork()
+            if pid == 0:
+                control.close()
+                os.close(wake)
+                signal.set_wakeup_fd(-1)
+                os.close(waker)
+                for report in reports.values():
+                    os.close(report)
+                become(request, descriptors)
+                return dict(request)
+            for descriptor in descriptors[:3]:
+                os.close(descriptor)
+            reports[pid] = descriptors[3]
+            os.write(reports[pid], f"{pid}\n".encode())
+
+
+def reap(reports: dict[int, int]) -> None:
+    """Tell the judge the exit code of every child that has ended, as subprocess counts them."""
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+        if pid in reports:
+            report = reports.pop(pid)
+            with contextlib.suppress(BrokenPipeError):
+                os.write(report, f"{os.waitstatus_to_exitcode(status)}\n".encode())
+            os.close(report)
+
+
+def become(request: dict[str, object], descriptors: list[int]) -> None:
+    """Turn this child into what `python app.py …` would have been."""
+    os.setsid()
+    for number in (signal.SIGCHLD, signal.SIGPIPE):
+        signal.signal(number, signal.SIG_DFL if number == signal.SIGCHLD else signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for target, descriptor in enumerate(descriptors[:3]):
+        os.dup2(descriptor, target)
+    for descriptor in descriptors:
+        os.close(descriptor)
+    for name, value in dict(request["limits"]).items():  # type: ignore[call-overload]
+        with contextlib.suppress(ValueError):  # a stricter limit is in force already
+            resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (value, value))
+    os.chdir(str(request["cwd"]))
+    os.environ.clear()
+    os.environ.update(dict(request["env"]))  # type: ignore[call-overload]
+    sys.argv = list(request["argv"])  # type: ignore[call-overload]
+    sys.path.insert(0, os.path.dirname(sys.argv[0]))  # noqa: PTH120  pathlib is one import too many here
+    sys.dont_write_bytecode = True
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+
+
+if __name__ == "__main__":
+    todo = main()
+    # At the top level and last, so that errors, sys.exit, atexit and threads end as they do in any program.
+    runpy.run_path(str(todo["argv"][0]), run_name="__main__")  # type: ignore[index]
