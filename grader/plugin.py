@@ -6,6 +6,7 @@ Options: --solution FOLDER tests another solution than the exercise's own; --iso
 
 import contextlib
 import re
+import tempfile
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,7 +33,8 @@ class Run:
         self.tests: dict[Exercise, list[TestResult]] = {}
         self.launchers: dict[Path, Launcher] = {}
         self.patience = Patience()
-        self.shared: SharedServers | None = None
+        self.shared = SharedServers()
+        self._scratch: tempfile.TemporaryDirectory[str] | None = None
         self.on_test: Callable[[TestResult], None] | None = None
 
     def folder(self, exercise: Exercise) -> Path:
@@ -47,11 +49,18 @@ class Run:
             for exercise, tests in self.tests.items()
         ]
 
+    @property
+    def scratch(self) -> Path:
+        """A folder for what running solutions write, gone at the end; one a run, since one a test costs 2 ms."""
+        self._scratch = self._scratch or tempfile.TemporaryDirectory(prefix="solution-", ignore_cleanup_errors=True)
+        return Path(self._scratch.name)
+
     def close(self) -> None:
-        if self.shared:
-            self.shared.cleanup.close()
+        self.shared.cleanup.close()
         for launcher in self.launchers.values():
             launcher.close()
+        if self._scratch:
+            self._scratch.cleanup()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -101,18 +110,13 @@ def _sentence(name: str) -> str:
 
 
 @pytest.fixture
-def solution(
-    request: pytest.FixtureRequest, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Solution]:
+def solution(request: pytest.FixtureRequest) -> Iterator[Solution]:
     """The solution under test; see grader.solution.Solution for what one may do with it."""
     run = request.config.stash[RUN]
     exercise = owner_of(request.path)
     assert exercise, "the solution fixture belongs to the tests of an exercise"
     folder = run.folder(exercise)
-    scratch = tmp_path / "scratch"
-    scratch.mkdir()
-    run.shared = run.shared or SharedServers(tmp_path_factory.mktemp("servers"))
-    subject = Solution(folder, run.isolated, scratch, run.launcher(folder), run.patience, run.shared)
+    subject = Solution(folder, run.isolated, run.scratch, run.launcher(folder), run.patience, run.shared)
     if request.config.getoption("usepdb"):
         subject.patience.seconds = 3600.0  # a person is thinking
     if SEEN in request.node.stash:

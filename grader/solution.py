@@ -144,8 +144,8 @@ class _Log:
 class SharedServers:
     """Servers that several tests use, until one of them ends or hangs; all end with the test run."""
 
-    scratch: Path
     clients: dict[object, Client] = field(default_factory=dict)
+    crashes: dict[object, str] = field(default_factory=dict)
     cleanup: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
 
@@ -185,12 +185,16 @@ class Solution:
         key = (self.path, *sorted(env.items()))
         client = self.shared.clients.get(key)
         if client is None or client.is_lost:
-            mine = (self._cleanup, self.scratch)
-            self._cleanup, self.scratch = self.shared.cleanup, self.shared.scratch
+            if key in self.shared.crashes:  # the same start would end the same way, a tenth of a second later
+                raise SolutionCrashedError(self.shared.crashes[key])
+            mine, self._cleanup = self._cleanup, self.shared.cleanup
             try:
                 client = self.shared.clients[key] = self.serve(**env)
+            except SolutionCrashedError as error:
+                self.shared.crashes[key] = str(error)
+                raise
             finally:
-                self._cleanup, self.scratch = mine
+                self._cleanup = mine
         client.record_to(self.transcript)
         return client
 

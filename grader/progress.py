@@ -1,0 +1,40 @@
+"""The path with what is done; only the standard library, so that it needs no environment."""
+
+import json
+from collections.abc import Iterator
+
+from grader.exercises import WORKSPACE, Exercise, exercises
+from grader.starter import fingerprint
+
+
+def progress() -> Iterator[str]:
+    """Yield the lines of the table: every exercise in learning order, with what its last check said."""
+    known = exercises()
+    width = max(len(exercise.name) for exercise in known)
+    section = ""
+    for exercise in known:
+        if exercise.section != section:
+            section = exercise.section
+            yield f"\n{section}"
+        yield f"  {exercise.name:{width}}  {state(exercise)}"
+    done = sum(state(exercise).startswith("done") for exercise in known)
+    yield f"\n{done} of {len(known)} exercises done."
+
+
+def state(exercise: Exercise) -> str:
+    """`done`, `3 of 4 requirements met`, `started`, or `-`, and whether the work has changed since."""
+    if not exercise.workspace.exists():
+        return "-"
+    file = WORKSPACE / ".results" / f"{exercise.name}.json"
+    try:
+        result = json.loads(file.read_text(encoding="utf-8"))
+        met, total = result["met"], result["total"]
+    except (OSError, ValueError, KeyError):
+        return "started, not checked yet"
+    verdict = "done" if met == total else f"{met} of {total} requirements met"
+    return verdict + ("" if _unchanged(exercise) else ", changed since")
+
+
+def _unchanged(exercise: Exercise) -> bool:
+    file = WORKSPACE / ".results" / f"{exercise.name}.sha256"
+    return file.exists() and file.read_text(encoding="utf-8") == fingerprint(exercise.workspace)

@@ -1,0 +1,190 @@
+"""Runs an example as its README tells: its services, its processes, and what to try."""
+
+import contextlib
+import os
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from grader.exercises import ROOT, CourseError, Exercise
+from shared import services
+
+
+def run(exercise: Exercise, arguments: list[str]) -> int:
+    """Run `app.py ARGUMENTS`; without arguments serve the app, or for a command-line exercise play "Try it".
+
+    Returns an exit code. Raises CourseError when the port is taken or a service is not to be had.
+    """
+    with contextlib.ExitStack() as stack:
+        if arguments:
+            env = stack.enter_context(environment(exercise, data=ROOT / ".data" / exercise.name))
+            command = [sys.executable, "app.py", *arguments]
+            return subprocess.run(command, cwd=exercise.path, env=env, check=False).returncode
+        if "HTTP" not in exercise.faces:
+            return play(exercise)
+        host, port = os.environ.get("HOST", "127.0.0.1"), os.environ.get("PORT", "8000")
+        require_free_port(host, port)
+        if exercise.services:
+            print(f"Starting {' and '.join(exercise.services)} …", flush=True)
+        env = stack.enter_context(environment(exercise, data=ROOT / ".data" / exercise.name))
+        print(f"{exercise.title} is served on http://{host}:{port}. Try, in another terminal:\n")
+        print("\n".join(f"    {line}" for line in commands(exercise)))
+        print("\nCtrl-C ends it.\n", flush=True)
+        with processes(exercise, exercise.path, env | {"HOST": host, "PORT": port}) as running:
+            return wait_for_any(running)
+
+
+@contextlib.contextmanager
+def environment(exercise: Exercise, data: Path | None = None) -> Iterator[dict[str, str]]:
+    """Yield the variables that the example runs with: ours, this Python first, and its services' URLs."""
+    env = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
+    env |= {"PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    with contextlib.ExitStack() as stack:
+        try:
+            if "PostgreSQL" in exercise.services:
+                env["DATABASE_URL"] = stack.enter_context(services.postgres(data / "postgres" if data else None))
+            if "Redis (Valkey)" in exercise.services:
+                env["REDIS_URL"] = stack.enter_context(services.redis())
+            if "S3 (moto)" in exercise.services:
+                env["S3_ENDPOINT_URL"] = stack.enter_context(services.s3())
+        except services.ServiceUnavailableError as error:
+            raise CourseError(str(error)) from None
+        yield env
+
+
+def require_free_port(host: str, port: str) -> None:
+    if not port.isdecimal() or int(port) not in range(1, 65536):
+        raise CourseError(f"PORT={port} is no port number")
+    try:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, int(port)))
+    except OSError as error:
+        reason = error.strerror or error
+        raise CourseError(f"cannot listen on {host}:{port} ({reason}); choose another port: PORT=8001") from None
+
+
+def procfile(exercise: Exercise) -> dict[str, list[str]]:
+    """The example's processes, as Procfile names them; without one, the app alone."""
+    file = exercise.path / "Procfile"
+    if not file.exists():
+        return {"web": ["python", "app.py"]}
+    lines = [line.partition(":") for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return {name.strip(): shlex.split(command) for name, _, command in lines}
+
+
+@contextlib.contextmanager
+def processes(
+    exercise: Exercise, folder: Path, env: dict[str, str], output: int | None = None
+) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
+    """Run the example's processes; at the end ask each to stop, and kill what does not within five seconds."""
+    running: dict[str, subprocess.Popen[bytes]] = {}
+    try:
+        for name, (program, *arguments) in procfile(exercise).items():
+            command = [sys.executable if program == "python" else program, *arguments]
+            running[name] = subprocess.Popen(command, cwd=folder, env=env, stdout=output, stderr=output)
+        yield running
+    finally:
+        for process in running.values():
+            with contextlib.suppress(ProcessLookupError):
+                process.terminate()
+        for process in running.values():
+            try:
+                process.wait(5)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def wait_for_any(running: dict[str, subprocess.Popen[bytes]]) -> int:
+    """Return when a process ends, with its exit code; 0 when a person ends it with Ctrl-C."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        while all(process.poll() is None for process in running.values()):
+            time.sleep(0.1)
+    except KeyboardInterrupt:
+        return 0
+    name, ended = next((name, process) for name, process in running.items() if process.poll() is not None)
+    if ended.returncode:
+        print(f"{name} ended with exit code {ended.returncode}", file=sys.stderr)
+    return ended.returncode
+
+
+# "Try it": the commands in a README, and what comes of them.
+
+COMMAND_SEPARATOR = "\x1e"
+UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+
+
+def console_blocks(text: str) -> list[list[str]]:
+    """The commands of each ```console block; a line that starts with `> ` goes on with the command above it."""
+    return [_commands_of(block) for block in re.findall(r"^```console\n(.*?)^```", text, re.DOTALL | re.MULTILINE)]
+
+
+def _commands_of(block: str) -> list[str]:
+    found: list[str] = []
+    for line in block.splitlines():
+        if line.startswith("$ "):
+            found.append(line[2:])
+        elif line.startswith("> ") and found:
+            found[-1] += "\n" + line[2:]
+    return found
+
+
+def commands(exercise: Exercise) -> list[str]:
+    """The command lines of "Try it", as they stand in the README."""
+    return [command for block in console_blocks(exercise.part("Try it")) for command in block]
+
+
+def outputs(exercise: Exercise, folder: Path, env: dict[str, str], port: int) -> list[str]:
+    """Run all commands of "Try it" in one shell in `folder`; return what each printed, made repeatable.
+
+    `localhost:8000` stands for `port`. Header lines that change with every answer are dropped, UUIDs are numbered.
+    """
+    lines = []
+    for command in commands(exercise):
+        actual = command.replace("localhost:8000", f"localhost:{port}").replace("127.0.0.1:8000", f"127.0.0.1:{port}")
+        lines += [f"printf '{COMMAND_SEPARATOR}'", actual]
+    shell = subprocess.run(
+        ["bash"],
+        input="\n".join(lines),
+        cwd=folder,
+        env=env | {"COLUMNS": "100", "NO_COLOR": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        timeout=120,
+        check=False,
+    )
+    return [_repeatable(text, port, shell.stdout) for text in shell.stdout.split(COMMAND_SEPARATOR)[1:]]
+
+
+def _repeatable(text: str, port: int, whole: str) -> str:
+    text = text.replace("\r", "")
+    text = re.sub(r"^(date|server): .*\n", "", text, flags=re.MULTILINE | re.IGNORECASE)
+    text = re.sub(rf"(localhost|127\.0\.0\.1):{port}", r"\1:8000", text)
+    for number, uuid in enumerate(dict.fromkeys(UUID.findall(whole)), start=1):
+        text = text.replace(uuid, f"00000000-0000-4000-8000-{number:012}")
+    return re.sub(r"[ \t]+$", "", text, flags=re.MULTILINE).rstrip("\n")
+
+
+def play(exercise: Exercise) -> int:
+    """Run the commands of "Try it" before the reader's eyes, against services that are new."""
+    print(f"{exercise.title}: the commands of \"Try it\", on {' and '.join(exercise.services) or 'this machine'}.\n", flush=True)
+    with environment(exercise) as env:
+        for command in commands(exercise):
+            print(f"$ {command}", flush=True)
+            subprocess.run(["bash", "-c", command], cwd=exercise.path, env=env, check=False)
+            print(flush=True)
+    print(f"Your turn: nox -s run -- {exercise.name} --help  (with arguments, its data is kept in .data/)")
+    return 0

