@@ -1,0 +1,182 @@
+"""The same resource in Flask, which knows HEAD, Allow and 415 by itself, and leaves validation to the app."""
+
+import json
+import os
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Annotated, Any
+
+from flask import Flask, Response, abort, jsonify, request, url_for
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from sqlalchemy import String, create_engine, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
+from sqlalchemy.orm.exc import StaleDataError
+from werkzeug.exceptions import HTTPException
+
+from shared.models import BigId, Money
+
+LARGEST_ID = 2**63 - 1
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Product(Base):
+    __tablename__ = "products"
+    __table_args__ = {"sqlite_autoincrement": True}  # noqa: RUF012  SQLAlchemy reads it once
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    sku: Mapped[str] = mapped_column(String(32), unique=True)
+    name: Mapped[str] = mapped_column(String(100))
+    price: Mapped[Decimal] = mapped_column(Money)
+    stock: Mapped[int]
+    description: Mapped[str | None]
+    version: Mapped[int] = mapped_column()
+
+    __mapper_args__ = {"version_id_col": version}  # noqa: RUF012  SQLAlchemy reads it once
+
+    @property
+    def etag(self) -> str:
+        return str(self.version)
+
+
+def text(shortest: int, longest: int) -> StringConstraints:
+    return StringConstraints(
+        strip_whitespace=True, min_length=shortest, max_length=longest, pattern=r"^[^\x00]*$"
+    )
+
+
+class ProductPatch(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    sku: Annotated[str, text(1, 32)] = ""
+    name: Annotated[str, text(1, 100)] = ""
+    price: Annotated[Decimal, Field(ge=0, max_digits=10, decimal_places=2)] = Decimal(0)
+    stock: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+    description: Annotated[str, text(0, 2000)] | None = None
+
+
+class ProductIn(ProductPatch):
+    """A whole product: three fields lose their defaults."""
+
+    sku: Annotated[str, text(1, 32)]
+    name: Annotated[str, text(1, 100)]
+    price: Annotated[Decimal, Field(ge=0, max_digits=10, decimal_places=2)]
+
+
+def create_app() -> Flask:
+    """Return the app on the database that DATABASE_URL names; by default a file beside the caller."""
+    engine = create_engine(os.environ.get("DATABASE_URL", "sqlite:///shop.db"))
+    Base.metadata.create_all(engine)
+    app = Flask(__name__)
+    add_routes(app, sessionmaker(engine))
+    app.register_error_handler(HTTPException, answer_http_error)
+    app.register_error_handler(ValidationError, answer_invalid)
+    return app
+
+
+def add_routes(app: Flask, sessions: Callable[[], Session]) -> None:
+    @app.get("/products")
+    def list_products() -> Response:
+        with sessions() as session:
+            return jsonify([as_json(product) for product in session.scalars(select(Product).order_by(Product.id))])
+
+    @app.post("/products")
+    def create_product() -> tuple[Response, int, dict[str, str]]:
+        values = ProductIn.model_validate(body()).model_dump()
+        with sessions() as session:
+            product = Product(**values)
+            session.add(product)
+            commit(session)
+            return represent(product), 201, {"Location": url_for("read_product", product_id=product.id)}
+
+    @app.get("/products/<int:product_id>")
+    def read_product(product_id: int) -> Response:
+        with sessions() as session:
+            return represent(find(session, product_id))
+
+    @app.put("/products/<int:product_id>")
+    def replace_product(product_id: int) -> Response:
+        with sessions() as session:
+            return change(session, product_id, ProductIn.model_validate(body()).model_dump())
+
+    @app.patch("/products/<int:product_id>")
+    def merge_product(product_id: int) -> Response:
+        with sessions() as session:
+            return change(session, product_id, ProductPatch.model_validate(body()).model_dump(exclude_unset=True))
+
+    @app.delete("/products/<int:product_id>")
+    def delete_product(product_id: int) -> tuple[str, int]:
+        with sessions() as session:
+            session.delete(find(session, product_id, check_version=True))
+            commit(session)
+        return "", 204
+
+
+def body() -> Any:
+    """The request's JSON: 415 when it is not declared as such, 400 when it is none."""
+    try:
+        return request.get_json()
+    except RecursionError:
+        abort(400, "the JSON is nested too deeply")
+
+
+def find(session: Session, product_id: int, *, check_version: bool = False) -> Product:
+    product = session.get(Product, product_id) if product_id <= LARGEST_ID else None
+    if product is None:
+        abort(404, f"there is no product {product_id}")
+    if check_version and "If-Match" in request.headers and not request.if_match.contains(product.etag):
+        abort(412, f"product {product_id} has changed: fetch it again, then repeat your change")
+    return product
+
+
+def change(session: Session, product_id: int, values: dict[str, object]) -> Response:
+    product = find(session, product_id, check_version=True)
+    for name, value in values.items():
+        setattr(product, name, value)
+    commit(session)
+    return represent(product)
+
+
+def commit(session: Session) -> None:
+    try:
+        session.commit()
+    except IntegrityError:
+        abort(409, "this sku is taken")
+    except StaleDataError:
+        abort(412 if "If-Match" in request.headers else 409, "the product has just changed: fetch it again")
+
+
+def as_json(product: Product) -> dict[str, object]:
+    fields = ("id", "sku", "name", "stock", "description")
+    return {name: getattr(product, name) for name in fields} | {"price": str(product.price)}
+
+
+def represent(product: Product) -> Response:
+    response = jsonify(as_json(product))
+    response.set_etag(product.etag)
+    return response
+
+
+def answer_http_error(error: HTTPException) -> HTTPException:
+    """Keep status and headers, Allow among them; say it in JSON."""
+    response = error.get_response()
+    error.response = Response(json.dumps({"detail": error.description}), response.status, dict(response.headers))
+    error.response.content_type = "application/json"
+    return error
+
+
+def answer_invalid(error: ValidationError) -> tuple[Response, int]:
+    problems = error.errors(include_url=False, include_context=False, include_input=False)
+    return jsonify({"detail": problems}), 422
+
+
+def main() -> None:
+    """Serve the app on HOST and PORT."""
+    create_app().run(os.environ.get("HOST", "127.0.0.1"), int(os.environ.get("PORT", "8000")))
+
+
+if __name__ == "__main__":
+    main()
