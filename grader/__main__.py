@@ -83,7 +83,14 @@ def _report(problems: list[str]) -> int:
     return 1 if problems else 0
 
 
-COMMANDS = {"check": check, "run": run, "mistakes": mistakes, "starter": starter, "docs": docs, "measure": measure}
+COMMANDS = {
+    "check": check,
+    "run": run,
+    "mistakes": mistakes,
+    "starter": starter,
+    "docs": docs,
+    "measure": measure,
+}
 
 if __name__ == "__main__":
     try:

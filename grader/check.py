@@ -16,7 +16,7 @@ from grader.starter import fingerprint, shown
 
 SHOWN_EXCHANGES = 2
 SHOWN_LINES = 14
-MARKS = {"met": ("✓", "32"), "not met": ("✗", "31"), "not reached": ("–", "33")}
+MARKS = {"met": ("✓", "32"), "not met": ("✗", "31"), "not reached": ("-", "33")}
 
 
 def check(exercise: Exercise, folder: Path | None, *, hints: bool) -> int:

@@ -39,7 +39,9 @@ def problems() -> list[str]:
 
 def _course_problems() -> Iterator[str]:
     names = [exercise.name for exercise in exercises()]
-    yield from (f"two exercises are called {name}" for name in sorted({name for name in names if names.count(name) > 1}))
+    yield from (
+        f"two exercises are called {name}" for name in sorted({name for name in names if names.count(name) > 1})
+    )
     for section in sections():
         for folder in sorted(section.iterdir()):
             if folder.is_dir() and folder.name != "__pycache__" and not (folder / "app.py").exists():
@@ -77,16 +79,14 @@ def _readme_problems(exercise: Exercise) -> Iterator[str]:
     expected = [heading for heading in HEADINGS if heading in headings or heading not in OPTIONAL]
     if headings != expected:
         yield f"the README's headings are {', '.join(headings)}; they should be {', '.join(expected)}"
-    lines = exercise.readme.count("\n")
+    lines = re.sub(r"<!-- (\w+) -->.*?<!-- /\1 -->", "", exercise.readme, flags=re.DOTALL).count("\n")
     if lines not in README_LINES:
-        yield f"the README has {lines} lines, not {README_LINES.start} to {README_LINES.stop - 1}"
+        yield f"the README has {lines} lines of its own, not {README_LINES.start} to {README_LINES.stop - 1}"
     if not exercise.summary or exercise.summary.startswith("#"):
         yield "the README has no paragraph below its title"
     if list(exercise.requirements) != list(range(1, len(exercise.requirements) + 1)) or not exercise.requirements:
         yield f"the requirements are numbered {list(exercise.requirements)}"
-    yield from (
-        f"requirement {number} has no hint" for number in exercise.requirements if number not in exercise.hints
-    )
+    yield from (f"requirement {number} has no hint" for number in exercise.requirements if number not in exercise.hints)
     if "<!-- measured -->\n<!-- /measured -->" in exercise.readme:
         yield "the README has no figures yet: nox -s measure -- " + exercise.name
     for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", exercise.readme):
@@ -108,7 +108,9 @@ def _test_problems(exercise: Exercise) -> Iterator[str]:
         if re.search(r"^\s*(?:from|import) (?:app|models)\b", file.read_text(encoding="utf-8"), re.MULTILINE):
             yield f"{file.name} imports the solution"
     yield from (f"requirement {number} has no test" for number in sorted(set(exercise.requirements) - proven))
-    yield from (f"tests name requirement {number}, which the README lacks" for number in proven - set(exercise.requirements))
+    yield from (
+        f"tests name requirement {number}, which the README lacks" for number in proven - set(exercise.requirements)
+    )
 
 
 def _requirement(decorator: ast.expr) -> list[int]:
@@ -129,7 +131,15 @@ def _file_problems(exercise: Exercise) -> Iterator[str]:
     if lines[:1] != [CONSTRAINT_LINE]:
         yield f"requirements.txt does not begin with {CONSTRAINT_LINE!r}"
     yield from (f"requirements.txt pins a version: {line}" for line in lines[1:] if re.search(r"[=<>~]=|[<>]", line))
-    allowed = {"README.md", "requirements.txt", "tests", "mistakes", "measure.py", "measure.svg", "alternative"}
+    allowed = {
+        "README.md",
+        "requirements.txt",
+        "tests",
+        "mistakes",
+        "measure.py",
+        "measure.svg",
+        "alternative",
+    }
     yield from (
         f"{entry.name} is not a file of this exercise"
         for entry in exercise.path.iterdir()
@@ -142,8 +152,6 @@ def _file_problems(exercise: Exercise) -> Iterator[str]:
 
 def requirement_lines() -> list[str]:
     """Every requirement of the project and of all exercises, sorted, without comments."""
-
-
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     found = set(project["project"]["dependencies"])
     for group in project["dependency-groups"].values():
@@ -160,11 +168,16 @@ def requirements_digest() -> str:
 
 def recorded_digest() -> str:
     file = ROOT / "constraints.txt"
-    found = re.search(r"^# compiled from requirements with sha256 (\w+)$", file.read_text(), re.MULTILINE) if file.exists() else None
+    found = (
+        re.search(r"^# compiled from requirements with sha256 (\w+)$", file.read_text(), re.MULTILINE)
+        if file.exists()
+        else None
+    )
     return found[1] if found else ""
 
 
 def lock(compiled: Path) -> None:
     """Write constraints.txt from what uv compiled, with the digest of its requirements."""
-    head = f"# One version of everything, for every exercise. Written by nox -s lock.\n# compiled from requirements with sha256 {requirements_digest()}\n"
+    head = "# One version of everything, for every exercise. Written by nox -s lock.\n"
+    head += f"# compiled from requirements with sha256 {requirements_digest()}\n"
     (ROOT / "constraints.txt").write_text(head + compiled.read_text(encoding="utf-8"), encoding="utf-8")

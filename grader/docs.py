@@ -86,7 +86,10 @@ def try_outputs(exercise: Exercise) -> list[str]:
     """What the commands of "Try it" print, in a copy of the folder, with the app running if it has an HTTP face."""
     if not shutil.which("curl") and any("curl" in command for command in commands(exercise)):
         raise CourseError("curl is needed to run the README's commands, and is not installed")
-    with tempfile.TemporaryDirectory(prefix="try-", ignore_cleanup_errors=True) as temporary, environment(exercise) as env:
+    with (
+        tempfile.TemporaryDirectory(prefix="try-", ignore_cleanup_errors=True) as temporary,
+        environment(exercise) as env,
+    ):
         folder = Path(temporary) / exercise.name
         shutil.copytree(exercise.path, folder, ignore=shutil.ignore_patterns("*.db", "__pycache__"))
         port = random.SystemRandom().randint(20_000, 32_000)

@@ -91,9 +91,7 @@ class Exercise:
     @property
     def faces(self) -> list[str]:
         source = (self.path / "app.py").read_text(encoding="utf-8")
-        return [
-            face for face, sign in [("HTTP", "def create_app("), ("command line", "argparse")] if sign in source
-        ]
+        return [face for face, sign in [("HTTP", "def create_app("), ("command line", "argparse")] if sign in source]
 
     @property
     def tests(self) -> Path:

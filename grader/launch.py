@@ -112,7 +112,13 @@ class Launcher:
     def _spawn(self, argv: list[str], env: dict[str, str], scratch: Path, streams: list[int]) -> Process:
         standard_in, out, err = streams
         process = subprocess.Popen(
-            [sys.executable, *argv], stdin=standard_in, stdout=out, stderr=err, env=env, cwd=scratch, start_new_session=True
+            [sys.executable, *argv],
+            stdin=standard_in,
+            stdout=out,
+            stderr=err,
+            env=env,
+            cwd=scratch,
+            start_new_session=True,
         )
 
         def wait(timeout: float | None) -> int | None:

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +81,7 @@ def _prove_one(exercise: Exercise, path: Path) -> str:
     return "" if caught else f"{exercise.name}: {path.name} is not caught by requirement {mistake.breaks}{_of(kinds)}"
 
 
-def _of(kinds: list[str]) -> str:
+def _of(kinds: Sequence[str]) -> str:
     return f" ({', '.join(kinds)})" if kinds else ""
 
 
@@ -88,7 +89,14 @@ def judge(exercise: Exercise, folder: Path, *options: str) -> Result:
     """Run the tests against a solution in a pytest of its own; CourseError when that reports nothing."""
     with tempfile.TemporaryDirectory(prefix="results-") as temporary:
         file = Path(temporary) / "results.json"
-        arguments = ["--isolated", f"--solution={folder}", f"--results={file}", "-q", *options, str(exercise.tests)]
+        arguments = [
+            "--isolated",
+            f"--solution={folder}",
+            f"--results={file}",
+            "-q",
+            *options,
+            str(exercise.tests),
+        ]
         run = subprocess.run([sys.executable, "-m", "pytest", *arguments], capture_output=True, text=True, check=False)
         if not file.exists():
             raise CourseError(f"{exercise.name}: the tests did not run:\n{run.stdout[-2000:]}{run.stderr[-2000:]}")

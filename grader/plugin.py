@@ -8,16 +8,22 @@ import contextlib
 import re
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from grader.exercises import Exercise, owner_of
 from grader.launch import Launcher
 from grader.results import Kind, Result, TestResult, gather
-from grader.solution import Patience, SharedServers, Solution, SolutionCrashedError, SolutionTimedOutError
+from grader.solution import (
+    START_SECONDS,
+    Patience,
+    SharedServers,
+    Solution,
+    SolutionCrashedError,
+    SolutionTimedOutError,
+)
 from shared import services
 
 SEEN = pytest.StashKey[TestResult]()
@@ -32,7 +38,7 @@ class Run:
         self.solution: Path | None = config.getoption("solution")
         self.tests: dict[Exercise, list[TestResult]] = {}
         self.launchers: dict[Path, Launcher] = {}
-        self.patience = Patience()
+        self.patience = Patience(config.getoption("start_seconds"))
         self.shared = SharedServers()
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
         self.on_test: Callable[[TestResult], None] | None = None
@@ -67,6 +73,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("exercises")
     group.addoption("--solution", type=Path, help="the folder of the solution to test (default: the exercise's own)")
     group.addoption("--isolated", action="store_true", help="run the solution as separate processes")
+    group.addoption("--start-seconds", type=float, default=START_SECONDS, help="how long an app may take to listen")
     group.addoption("--results", type=Path, help="write the results by requirement to this file, as JSON")
     group.addoption("--requirement", type=int, action="append", help="run only this requirement's tests (repeatable)")
 
@@ -174,8 +181,10 @@ def s3_server() -> Iterator[str]:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[Any]:
-    report: pytest.TestReport = yield  # type: ignore[misc]
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
     seen = item.stash.get(SEEN, None)
     if seen is None:
         return report
@@ -205,6 +214,7 @@ def _explain(seen: TestResult, item: pytest.Item, caught: pytest.ExceptionInfo[B
     seen.where = f"{Path(ours.filename).name}:{ours.lineno}"
     seen.expected = _statement(ours).removeprefix("assert ")
     message = str(error) if isinstance(error, AssertionError) else f"{type(error).__name__}: {error}"
+    message = re.sub(r"\n[^\n]*(?:Use -v |, use -vv? )[^\n]*", "", message)  # advice that is no use to a learner
     seen.got = re.sub(r"^assert ", "", message.strip()) or "it does not hold"
 
 

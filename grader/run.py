@@ -180,7 +180,10 @@ def _repeatable(text: str, port: int, whole: str) -> str:
 
 def play(exercise: Exercise) -> int:
     """Run the commands of "Try it" before the reader's eyes, against services that are new."""
-    print(f"{exercise.title}: the commands of \"Try it\", on {' and '.join(exercise.services) or 'this machine'}.\n", flush=True)
+    print(
+        f'{exercise.title}: the commands of "Try it", on {" and ".join(exercise.services) or "this machine"}.\n',
+        flush=True,
+    )
     with environment(exercise) as env:
         for command in commands(exercise):
             print(f"$ {command}", flush=True)

@@ -88,8 +88,8 @@ class _WsgiServer(_Thread):
         from werkzeug.serving import make_server  # noqa: PLC0415  ASGI solutions do without
 
         host, port = listener.getsockname()
-        self._server = make_server(host, port, app, threaded=True, fd=listener.detach())
-        self._server.daemon_threads = True
+        self._server = make_server(host, port, app, threaded=True, fd=listener.fileno())
+        listener.close()  # the server has a copy
         super().__init__(lambda: self._server.serve_forever(poll_interval=0.02))
 
     def stop(self) -> None:

@@ -122,6 +122,7 @@ class Patience:
     that is merely slow loses it.
     """
 
+    start_seconds: float = START_SECONDS
     seconds: float = ANSWER_SECONDS
     never_listened: str = ""
 
@@ -189,7 +190,7 @@ class Solution:
                 raise SolutionCrashedError(self.shared.crashes[key])
             mine, self._cleanup = self._cleanup, self.shared.cleanup
             try:
-                client = self.shared.clients[key] = self.serve(**env)
+                client = self.shared.clients[key] = self.serve(isolated=None, **env)
             except SolutionCrashedError as error:
                 self.shared.crashes[key] = str(error)
                 raise
@@ -229,12 +230,13 @@ class Solution:
         address = _free_address()
         host, port = address
         process = self._launch((), "", {"HOST": host, "PORT": str(port), **env})
-        answered = wait_for(lambda: _listens(address) or process.exit_code is not None, START_SECONDS)
+        seconds = self.patience.start_seconds
+        answered = wait_for(lambda: _listens(address) or process.exit_code is not None, seconds)
         if process.exit_code is not None:
             message = f"app.py ended with exit code {process.exit_code} instead of serving"
             raise SolutionCrashedError(f"{message}\n{_cut_start(process.output)}")
         if not answered:
-            self.patience.never_listened = f"nothing listens on HOST={host} PORT={port} after {START_SECONDS:g} s"
+            self.patience.never_listened = f"nothing listens on HOST={host} PORT={port} after {seconds:g} s"
             raise SolutionTimedOutError(f"{self.patience.never_listened}\n{_cut_start(process.output)}")
         return self._client(address, _Log(self.patience, process))
 
@@ -300,7 +302,7 @@ class Solution:
             mock.patch.dict(os.environ, environment, clear=True),
             mock.patch("sys.argv", argv or sys.argv),
             mock.patch("sys.path", [str(self.path), *sys.path]),
-            mock.patch("sys.dont_write_bytecode", True),  # noqa: FBT003
+            mock.patch("sys.dont_write_bytecode", True),
             contextlib.chdir(self.scratch),
         ):
             yield
@@ -405,7 +407,9 @@ def _describe_request(request: httpx2.Request) -> str:
 def _describe_response(response: httpx2.Response) -> str:
     plain = {"date", "server", "connection", "content-length"}
     headers = [f"{name}: {value}" for name, value in response.headers.items() if name not in plain]
-    return "\n".join(filter(None, [f"→ {response.status_code} {response.reason_phrase}", *headers, _cut(response.text)]))
+    return "\n".join(
+        filter(None, [f"→ {response.status_code} {response.reason_phrase}", *headers, _cut(response.text)])
+    )
 
 
 def _cut(text: str) -> str:

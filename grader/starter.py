@@ -9,7 +9,15 @@ from pathlib import Path
 from grader.exercises import WORKSPACE, CourseError, Exercise
 
 # What in an exercise's folder is about the exercise, not part of its solution.
-NOT_THE_SOLUTION = {"README.md", "tests", "mistakes", "measure.py", "measure.svg", "alternative", "__pycache__"}
+NOT_THE_SOLUTION = {
+    "README.md",
+    "tests",
+    "mistakes",
+    "measure.py",
+    "measure.svg",
+    "alternative",
+    "__pycache__",
+}
 GIVEN = "# given"
 
 
@@ -44,15 +52,25 @@ def strip_bodies(source: str) -> str:
         signature = lines[function.lineno - 1 : first.lineno]
         if any(GIVEN in line for line in signature):
             continue
+        before_body = lines[first.lineno - 1][: first.col_offset]
+        if before_body.strip():  # the body stands behind the colon
+            lines[first.lineno - 1 : function.end_lineno] = [
+                f"{before_body.rstrip()}\n",
+                f"{_indent(function)}raise NotImplementedError\n",
+            ]
+            continue
         has_docstring = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
         start = (first.end_lineno or first.lineno) if has_docstring else _line_of(first) - 1
-        indent = " " * (function.col_offset + 4)
-        lines[start : function.end_lineno] = [f"{indent}raise NotImplementedError\n"]
+        lines[start : function.end_lineno] = [f"{_indent(function)}raise NotImplementedError\n"]
     return "".join(lines)
 
 
+def _indent(function: ast.stmt) -> str:
+    return " " * (function.col_offset + 4)
+
+
 def _line_of(statement: ast.stmt) -> int:
-    decorators = getattr(statement, "decorator_list", [])
+    decorators: list[ast.expr] = getattr(statement, "decorator_list", [])
     return min([statement.lineno, *(decorator.lineno for decorator in decorators)])
 
 

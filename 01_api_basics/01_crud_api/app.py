@@ -1,9 +1,9 @@
 """A resource over HTTP: products that are created, read, updated and deleted, each with the status HTTP has for it."""
 
 import os
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from typing import Annotated
+from typing import Annotated, Any
 
 import uvicorn
 from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Path, Request, Response
@@ -25,9 +25,10 @@ def get_session(request: Request) -> Iterator[Session]:
 Database = Annotated[Session, Depends(get_session)]
 ProductId = Annotated[int, Path(ge=1, le=2**63 - 1)]
 IfMatch = Annotated[str | None, Header()]
+Responses = dict[int | str, dict[str, Any]]
 JSON_ONLY = [Depends(require_json)]
-ERRORS = {404: {"description": "No such product"}, 412: {"description": "It has changed since If-Match"}}
-BODY_ERRORS = {409: {"description": "The sku is taken"}, 415: {"description": "The body is not JSON"}}
+ERRORS: Responses = {404: {"description": "No such product"}, 412: {"description": "It has changed since If-Match"}}
+BODY_ERRORS: Responses = {409: {"description": "The sku is taken"}, 415: {"description": "The body is not JSON"}}
 
 
 @router.get("/products")

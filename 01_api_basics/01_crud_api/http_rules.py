@@ -1,6 +1,6 @@
 """What HTTP asks of a resource and FastAPI leaves to the app: HEAD, Allow, 415, and errors that echo nothing."""
 
-from fastapi import FastAPI, HTTPException, Request
+from fastapi import FastAPI, HTTPException, Request, status
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
@@ -44,7 +44,7 @@ def allowed_methods(request: Request) -> str:
 def answer_http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, StarletteHTTPException)
     headers = dict(error.headers or {})
-    if error.status_code == 405:
+    if error.status_code == status.HTTP_405_METHOD_NOT_ALLOWED:
         headers["Allow"] = allowed_methods(request)
     return JSONResponse({"detail": error.detail}, error.status_code, headers)
 

@@ -43,9 +43,7 @@ class Product(Base):
 
 
 def text(shortest: int, longest: int) -> StringConstraints:
-    return StringConstraints(
-        strip_whitespace=True, min_length=shortest, max_length=longest, pattern=r"^[^\x00]*$"
-    )
+    return StringConstraints(strip_whitespace=True, min_length=shortest, max_length=longest, pattern=r"^[^\x00]*$")
 
 
 class ProductPatch(BaseModel):

@@ -203,7 +203,12 @@ def test_creating_answers_201_and_location_leads_to_the_product(client: Client, 
 def test_reading_and_updating_answer_200(client: Client, create: Create, keyboard: Json) -> None:
     path = url(create())
 
-    answers = [client.get("/products"), client.get(path), client.put(path, json=keyboard), client.patch(path, json={})]
+    answers = [
+        client.get("/products"),
+        client.get(path),
+        client.put(path, json=keyboard),
+        client.patch(path, json={}),
+    ]
 
     assert [answer.status_code for answer in answers] == [200, 200, 200, 200]
 
@@ -250,9 +255,7 @@ def test_a_method_that_a_path_lacks_is_405_with_all_that_it_has(
 
 @pytest.mark.requirement(3)
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH"])
-def test_a_taken_sku_is_409_and_changes_nothing(
-    client: Client, create: Create, keyboard: Json, method: str
-) -> None:
+def test_a_taken_sku_is_409_and_changes_nothing(client: Client, create: Create, keyboard: Json, method: str) -> None:
     create()
     other = create(sku=f"{keyboard['sku']}-other", name="Mouse")
 
@@ -438,9 +441,7 @@ def test_an_invalid_change_is_422_and_changes_nothing(
 
 @pytest.mark.requirement(4)
 @pytest.mark.parametrize("missing", ["sku", "name", "price"])
-def test_a_product_without_a_required_field_is_422_and_names_it(
-    client: Client, keyboard: Json, missing: str
-) -> None:
+def test_a_product_without_a_required_field_is_422_and_names_it(client: Client, keyboard: Json, missing: str) -> None:
     response = client.post("/products", json={name: value for name, value in keyboard.items() if name != missing})
 
     assert response.status_code == 422
