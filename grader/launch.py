@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -157,15 +158,17 @@ class _Report:
     def __init__(self, descriptor: int) -> None:
         self._file = os.fdopen(descriptor, "rb", buffering=0)
         self._exit_code: int | None = None
+        self._lock = threading.Lock()  # a test's threads may all ask at once whether the process has ended
 
     def pid(self) -> int:
         return int(self._file.readline())
 
     def wait(self, timeout: float | None) -> int | None:
-        if self._exit_code is None and not self._file.closed and select.select([self._file], [], [], timeout)[0]:
-            self._exit_code = int(self._file.readline() or -signal.SIGKILL)
-            self._file.close()
-        return self._exit_code
+        with self._lock:
+            if self._exit_code is None and select.select([self._file], [], [], timeout)[0]:
+                self._exit_code = int(self._file.readline() or -signal.SIGKILL)
+                self._file.close()
+            return self._exit_code
 
 
 def imported_libraries(folder: Path) -> list[str]:

@@ -94,14 +94,17 @@ class Client(httpx2.Client):
         self.cookies.clear()
 
     def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
-        self._transcript.append(_describe_request(request))
+        # Noted as a whole, since several threads may be sending.
+        exchange = [_describe_request(request)]
         try:
             response = super().send(request, **options)
+            if not options.get("stream"):
+                exchange.append(_describe_response(response))
         except httpx2.TimeoutException:
             self._log.patience.lose()
             self._log.hangs = True
-            message = f"no answer to {request.method} {request.url.raw_path.decode()} within {ANSWER_SECONDS:g} s"
-            raise SolutionTimedOutError(message) from None
+            asked = f"{request.method} {request.url.raw_path.decode()}"
+            raise SolutionTimedOutError(f"no answer to {asked} within {self.timeout.read:g} s") from None
         except httpx2.TransportError as error:
             process = self._log.process
             # A connection that breaks because the process ends breaks a moment before it has ended.
@@ -109,8 +112,8 @@ class Client(httpx2.Client):
                 message = f"the app ended with exit code {process.exit_code} instead of answering"
                 raise SolutionCrashedError(f"{message}\n{_cut_start(process.stderr)}") from None
             raise AssertionError(f"the app's answer is not HTTP: {error}") from None
-        if not options.get("stream"):
-            self._transcript[-1] += "\n" + _describe_response(response)
+        finally:
+            self._transcript.append("\n".join(exchange))
         return response
 
 

