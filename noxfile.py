@@ -146,11 +146,13 @@ def grader_tests(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Lint and check the format of everything: ruff, and zizmor for the workflows."""
+    """Lint and check the format of everything: ruff, and zizmor and the schema for the workflows."""
     install(session, *group("lint"), of=[])
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("zizmor", "--offline", "--quiet", ".github")
+    workflows = sorted(str(file.relative_to(ROOT)) for file in ROOT.glob(".github/workflows/*.yml"))
+    session.run("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *workflows)
 
 
 @nox.session

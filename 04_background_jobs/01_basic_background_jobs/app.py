@@ -3,16 +3,15 @@
 import argparse
 import os
 import sys
-from pathlib import Path
 from typing import Annotated
 from uuid import UUID, uuid4
 
-import redis.exceptions
 import uvicorn
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from jobs import EmailIn, Jobs, JobStatusOut, QueueOut, ReportIn, UnknownJobError
+from redis import exceptions as errors
 from rq.exceptions import InvalidJobOperation, NoSuchJobError
 from starlette.requests import ClientDisconnect
 from tasks import generate_report, make_thumbnail, send_email, store_once
@@ -20,6 +19,7 @@ from worker import JobSettings, run_worker
 
 LARGEST_UPLOAD = 10 * 1024 * 1024  # bytes
 IMAGE_TYPES = ("image/jpeg", "image/png", "image/webp")
+UNAVAILABLE = (errors.ConnectionError, errors.TimeoutError, errors.OutOfMemoryError)
 
 router = APIRouter()
 
@@ -31,7 +31,7 @@ def get_jobs(request: Request) -> Jobs:  # given
 
 async def read_upload(request: Request) -> bytes:
     """The whole body: 415 for another type, 413 for too much, 422 for nothing, 400 when it breaks off."""
-    if request.headers.get("content-type") not in IMAGE_TYPES:
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() not in IMAGE_TYPES:
         raise HTTPException(415, f"send {' or '.join(IMAGE_TYPES)}")
     upload = bytearray()
     try:
@@ -105,11 +105,11 @@ def accept(status: JobStatusOut, response: Response) -> JobStatusOut:
 
 def answer_problem(_request: Request, error: Exception) -> JSONResponse:
     """Tell apart: no such job, a job in another state, and no queue, where nothing was accepted."""
+    if isinstance(error, UNAVAILABLE):
+        return JSONResponse({"detail": "the queue does not answer"}, 503, {"Retry-After": "5"})
     if isinstance(error, UnknownJobError):
         return JSONResponse({"detail": "there is no such job"}, 404)
-    if isinstance(error, InvalidJobOperation | NoSuchJobError):
-        return JSONResponse({"detail": "the job's state does not allow that"}, 409)
-    return JSONResponse({"detail": "the queue does not answer"}, 503, {"Retry-After": "5"})
+    return JSONResponse({"detail": "the job's state does not allow that"}, 409)
 
 
 def answer_invalid(_request: Request, error: Exception) -> JSONResponse:
@@ -124,12 +124,7 @@ def create_app() -> FastAPI:
     app = FastAPI(title="Jobs")
     app.state.jobs = Jobs(JobSettings())
     app.include_router(router)
-    unavailable = [
-        redis.exceptions.ConnectionError,
-        redis.exceptions.TimeoutError,
-        redis.exceptions.OutOfMemoryError,
-    ]
-    for problem in [UnknownJobError, InvalidJobOperation, NoSuchJobError, *unavailable]:
+    for problem in [UnknownJobError, InvalidJobOperation, NoSuchJobError, *UNAVAILABLE]:
         app.add_exception_handler(problem, answer_problem)
     app.add_exception_handler(RequestValidationError, answer_invalid)
     return app
@@ -137,7 +132,7 @@ def create_app() -> FastAPI:
 
 def main() -> None:  # given
     """Serve the app on HOST and PORT, or run a worker."""
-    parser = argparse.ArgumentParser(prog=Path(__file__).name)
+    parser = argparse.ArgumentParser()
     parser.add_argument("command", nargs="?", choices=["worker"], help="run a worker instead of the web app")
     try:
         if parser.parse_args().command == "worker":
@@ -145,7 +140,7 @@ def main() -> None:  # given
         else:
             host, port = os.environ.get("HOST", "127.0.0.1"), int(os.environ.get("PORT", "8000"))
             uvicorn.run(create_app(), host=host, port=port)
-    except (ValueError, redis.exceptions.ConnectionError) as error:
+    except (ValueError, errors.ConnectionError) as error:
         sys.exit(f"{type(error).__name__}: {error}")
 
 

@@ -25,9 +25,10 @@ def without_repeats(addresses: list[str]) -> list[str]:  # given
     return addresses
 
 
-Address = Annotated[
-    str, Field(max_length=254, pattern=r"^[\w.+-]{1,64}@[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})+$")
-]
+Address = Annotated[str, Field(max_length=254, pattern=r"^[A-Za-z0-9_.+-]{1,64}@[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})+$")]
+
+
+ONE_LINE = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$"
 
 
 class Body(BaseModel):
@@ -39,10 +40,10 @@ class ReportIn(Body):
 
 
 class EmailIn(Body):
-    """The subject has no control characters: a line break in it would begin another header."""
+    """The subject is one line, for Unicode too: a line break in it would begin another header."""
 
     to: Annotated[list[Address], Field(min_length=1, max_length=50), AfterValidator(without_repeats)]
-    subject: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
+    subject: Annotated[str, Field(min_length=1, max_length=200, pattern=ONE_LINE)]
     body: Annotated[str, Field(max_length=10_000)]
 
 
@@ -85,7 +86,6 @@ class Jobs:
         job_id = job_id or uuid4()
         pauses = self.settings.retry_seconds
         with self.connection.pipeline() as transaction:
-            transaction.set(known(job_id), kind, ex=REMEMBERED)
             job = self.queue.enqueue_call(
                 task,
                 arguments,
@@ -97,6 +97,7 @@ class Jobs:
                 description=kind,  # RQ's own would log the arguments, addresses among them
                 pipeline=transaction,
             )
+            transaction.set(known(job_id), kind, ex=REMEMBERED)
             transaction.execute()
         return self.describe(job)
 

@@ -17,6 +17,7 @@ from uuid import uuid4
 from PIL import Image, ImageOps
 from rq import get_current_job
 from rq.job import Job
+from rq.timeouts import JobTimeoutException
 from worker import JobSettings
 
 THUMBNAIL_SIZE = (128, 128)
@@ -50,7 +51,7 @@ def attempt() -> Iterator[Job]:
 def note(job: Job, **facts: object) -> None:
     """Store facts about the running job where anyone who fetches it sees them at once."""
     job.meta |= facts
-    job.save_meta()  # type: ignore[no-untyped-call]  RQ has not typed it
+    job.save_meta()  # type: ignore[no-untyped-call]
 
 
 def generate_report(month: str) -> Result:
@@ -83,8 +84,10 @@ def make_thumbnail() -> Result:
         upload = (data / "uploads" / job.id).read_bytes()
         try:
             thumbnail = shrink(upload)
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise PermanentError(f"this is no image that can be read ({error})") from error
+        except JobTimeoutException:
+            raise
+        except Exception as error:  # a broken file may lead Pillow into any
+            raise PermanentError("the upload is no image that can be read") from error
         file = f"thumbnails/{job.id}.png"
         content = io.BytesIO()
         thumbnail.save(content, "PNG")
