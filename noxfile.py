@@ -4,7 +4,6 @@ An exercise's environment is made once, in .nox, and made anew when its requirem
 """
 
 import re
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +16,7 @@ from grader import course as shape
 from grader import docs as readmes
 from grader import progress as path
 from grader import starter
-from grader.environments import install, python_of
+from grader.environments import grader, install
 from grader.exercises import ROOT, CourseError, Exercise, exercises, find, nearest
 
 nox.needs_version = ">=2026.4"
@@ -58,13 +57,6 @@ def named(session: nox.Session) -> Exercise:
 
 def named_or_all(session: nox.Session) -> list[Exercise]:
     return [named(session)] if session.posargs else exercises()
-
-
-def grader(session: nox.Session, command: str, exercise: Exercise, *arguments: str) -> None:
-    """Run a command of the grader in the exercise's environment. It has told why when it fails."""
-    program = [python_of(session, exercise), "-m", "grader", command, exercise.name, *arguments]
-    if subprocess.run(program, check=False).returncode:
-        session.error(f"{exercise.name}: see above")
 
 
 @nox.session(venv_backend="none")

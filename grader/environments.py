@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -43,3 +44,17 @@ def python_of(session: nox.Session, exercise: Exercise) -> str:
         session.run(sys.executable, "-m", "nox", "-s", exercise.name, "--install-only", silent=True, external=True)
         digest.touch()
     return str(python)
+
+
+def grader(session: nox.Session, command: str, exercise: Exercise, *arguments: str) -> None:
+    """Run a command of the grader in the exercise's environment. It has told why when it fails."""
+    program = [python_of(session, exercise), "-m", "grader", command, exercise.name, *arguments]
+    process = subprocess.Popen(program)
+    try:
+        code = process.wait()
+    except KeyboardInterrupt:
+        process.terminate()  # it ends what it has started, and then itself
+        process.wait(20)
+        raise
+    if code:
+        session.error(f"{exercise.name}: see above")

@@ -21,6 +21,7 @@ def run(exercise: Exercise, arguments: list[str]) -> int:
 
     Returns an exit code. Raises CourseError when the port is taken or a service is not to be had.
     """
+    signal.signal(signal.SIGTERM, _interrupt)
     with contextlib.ExitStack() as stack:
         if arguments:
             env = stack.enter_context(environment(exercise, data=ROOT / ".data" / exercise.name))
@@ -34,7 +35,7 @@ def run(exercise: Exercise, arguments: list[str]) -> int:
             print(f"Starting {' and '.join(exercise.services)} …", flush=True)
         env = stack.enter_context(environment(exercise, data=ROOT / ".data" / exercise.name))
         print(f"{exercise.title} is served on http://{host}:{port}. Try, in another terminal:\n")
-        print("\n".join(f"    {line}" for line in commands(exercise)))
+        print("\n".join(f"    {line.replace('localhost:8000', f'{host}:{port}')}" for line in commands(exercise)))
         print("\nCtrl-C ends it.\n", flush=True)
         with processes(exercise, exercise.path, env | {"HOST": host, "PORT": port}) as running:
             return wait_for_any(running)
@@ -91,6 +92,7 @@ def processes(
             running[name] = subprocess.Popen(command, cwd=folder, env=env, stdout=output, stderr=output)
         yield running
     finally:
+        before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
         for process in running.values():
             with contextlib.suppress(ProcessLookupError):
                 process.terminate()
@@ -100,15 +102,16 @@ def processes(
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def wait_for_any(running: dict[str, subprocess.Popen[bytes]]) -> int:
     """Return when a process ends, with its exit code; 0 when a person ends it with Ctrl-C."""
-
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, stop)
     try:
         while all(process.poll() is None for process in running.values()):
             time.sleep(0.1)
