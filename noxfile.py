@@ -132,7 +132,7 @@ def course(session: nox.Session) -> None:
 @nox.session(name="grader")
 def grader_tests(session: nox.Session) -> None:
     """Test the grader and the shared package themselves."""
-    install(session, of=exercises())
+    install(session, *group("grader"), of=exercises())
     session.run("pytest", "-q", "grader/tests", "shared/tests", *session.posargs)
 
 
@@ -150,7 +150,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Check types strictly, folder by folder."""
-    install(session, *group("types"), *group("measure"), of=exercises())
+    install(session, *group("types"), *group("measure"), *group("grader"), of=exercises())
     session.run("mypy", "shared", "grader", "noxfile.py")
     for exercise in exercises():
         for folder in (exercise.path, exercise.path / "alternative"):

@@ -23,6 +23,7 @@ def main(arguments: list[str]) -> int:
         if name == "docs":
             command.add_argument("--check", action="store_true", help="compare only; fail when something would change")
         if name == "run":
+            command.add_argument("--solution", type=Path, help="a folder to run instead of the worked solution")
             command.add_argument("arguments", nargs=argparse.REMAINDER, help="arguments for app.py")
     options = parser.parse_args(arguments)
     return COMMANDS[options.command](options)
@@ -40,7 +41,7 @@ def check(options: argparse.Namespace) -> int:
 def run(options: argparse.Namespace) -> int:
     from grader import run  # noqa: PLC0415
 
-    return run.run(options.exercise, options.arguments)
+    return run.run(options.exercise, options.solution or options.exercise.path, options.arguments)
 
 
 def mistakes(options: argparse.Namespace) -> int:

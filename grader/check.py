@@ -57,6 +57,7 @@ class Reporter:
     def pytest_configure(self, config: pytest.Config) -> None:
         from grader.plugin import RUN  # noqa: PLC0415  pytest has to import it first, to rewrite its assertions
 
+        config.option.verbose = 1  # values in full
         config.option.tbstyle = "line"  # our report shows the failure; a rendered traceback would cost 20 ms each
         run = config.stash[RUN]
         run.on_test = self._note
@@ -90,7 +91,7 @@ def print_requirement(
     print_failure(first, told_before)
     if more:
         print(f"    and {len(more)} more, for instance: {more[0].name}")
-    hints = exercise.hints.get(requirement.number, [])
+    hints = exercise.hints.get(requirement.number, []) if first.kind == "wrong" else []
     for hint in hints if all_hints else hints[:1]:
         print(_block("hint", hint, "36"))
     if len(hints) > 1 and not all_hints:
@@ -127,6 +128,9 @@ def _print_summary(exercise: Exercise, result: Result) -> None:
     for requirement in unreached:
         print_requirement(exercise, requirement, all_hints=False, told_before=set())
     print(f"{result.met} of {result.total} requirements met.")
+    if result.met < result.total:
+        number = next(item.number for item in result.requirements if item.status != "met")
+        print(f"Next: requirement {number}. The task and more hints: {shown(exercise.path / 'README.md')}")
 
 
 def remember(exercise: Exercise, result: Result) -> None:

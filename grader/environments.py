@@ -57,4 +57,4 @@ def grader(session: nox.Session, command: str, exercise: Exercise, *arguments: s
         process.wait(20)
         raise
     if code:
-        session.error(f"{exercise.name}: see above")
+        session.error("not all requirements are met yet" if command == "check" else f"{exercise.name}: see above")

@@ -73,9 +73,9 @@ class Exercise:
     def hints(self) -> dict[int, list[str]]:
         """By requirement, the folded hints: <details><summary>Requirement 3: …</summary> … </details>."""
         found: dict[int, list[str]] = {}
-        pattern = r"<details>\s*<summary>Requirement (\d+)[^<]*</summary>(.*?)</details>"
-        for number, text in re.findall(pattern, self.part("Hints"), re.DOTALL):
-            found.setdefault(int(number), []).append(text.strip())
+        pattern = r"<details>\s*<summary>Requirement (\d+): ([^<]*)</summary>(.*?)</details>"
+        for number, topic, text in re.findall(pattern, self.part("Hints"), re.DOTALL):
+            found.setdefault(int(number), []).append(f"{topic.strip()}\n{text.strip()}")
         return found
 
     @cached_property

@@ -27,6 +27,7 @@ from grader.solution import (
 from shared import services
 
 SEEN = pytest.StashKey[TestResult]()
+SUBJECT = pytest.StashKey[Solution]()
 RUN = pytest.StashKey["Run"]()
 
 
@@ -126,6 +127,7 @@ def solution(request: pytest.FixtureRequest) -> Iterator[Solution]:
     subject = Solution(folder, run.isolated, run.scratch, run.launcher(folder), run.patience, run.shared)
     if request.config.getoption("usepdb"):
         subject.patience.seconds = 3600.0  # a person is thinking
+    request.node.stash[SUBJECT] = subject
     if SEEN in request.node.stash:
         request.node.stash[SEEN].sent = subject.transcript
     with contextlib.closing(subject):
@@ -194,6 +196,9 @@ def pytest_runtest_makereport(
         seen.outcome = "failed"
         _explain(seen, item, call.excinfo)
         seen.output = "\n".join(text for title, text in report.sections if "teardown" not in title)[-2000:]
+        subject = item.stash.get(SUBJECT, None)
+        if subject and "\n→ 5" in "\n".join(seen.sent[-3:]):  # an error of the server: its traceback says more
+            seen.output += subject.errors()
         report.sections.insert(0, ("what was sent and what came", "\n\n".join(seen.sent) or "(nothing)"))
     elif report.skipped:
         seen.outcome = "skipped"
@@ -214,7 +219,7 @@ def _explain(seen: TestResult, item: pytest.Item, caught: pytest.ExceptionInfo[B
     seen.where = f"{Path(ours.filename).name}:{ours.lineno}"
     seen.expected = _statement(ours).removeprefix("assert ")
     message = str(error) if isinstance(error, AssertionError) else f"{type(error).__name__}: {error}"
-    message = re.sub(r"\n[^\n]*(?:Use -v |, use -vv? )[^\n]*", "", message)  # advice that is no use to a learner
+    message = re.sub(r"\n[^\n]*(?:Use -v |, use -vv? | where )[^\n]*", "", message)  # pytest's notes to itself
     seen.got = re.sub(r"^assert ", "", message.strip()) or "it does not hold"
 
 

@@ -19,6 +19,9 @@ def progress() -> Iterator[str]:
         yield f"  {exercise.name:{width}}  {state(exercise)}"
     done = sum(state(exercise).startswith("done") for exercise in known)
     yield f"\n{done} of {len(known)} exercises done."
+    following = next((exercise for exercise in known if not state(exercise).startswith("done")), None)
+    if following:
+        yield f"Next: nox -s {'check' if following.workspace.exists() else 'start'} -- {following.name}"
 
 
 def state(exercise: Exercise) -> str:

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +17,8 @@ from grader.exercises import ROOT, CourseError, Exercise
 from shared import services
 
 
-def run(exercise: Exercise, arguments: list[str]) -> int:
-    """Run `app.py ARGUMENTS`; without arguments serve the app, or for a command-line exercise play "Try it".
+def run(exercise: Exercise, folder: Path, arguments: list[str]) -> int:
+    """Run `app.py ARGUMENTS` in `folder`; without arguments serve it, or play "Try it" where there is no HTTP face.
 
     Returns an exit code. Raises CourseError when the port is taken or a service is not to be had.
     """
@@ -26,27 +27,33 @@ def run(exercise: Exercise, arguments: list[str]) -> int:
         if arguments:
             env = stack.enter_context(environment(exercise, data=ROOT / ".data" / exercise.name))
             command = [sys.executable, "app.py", *arguments]
-            return subprocess.run(command, cwd=exercise.path, env=env, check=False).returncode
+            return subprocess.run(command, cwd=folder, env=env, check=False).returncode
         if "HTTP" not in exercise.faces:
-            return play(exercise)
+            return play(exercise, folder)
         host, port = os.environ.get("HOST", "127.0.0.1"), os.environ.get("PORT", "8000")
         require_free_port(host, port)
         if exercise.services:
             print(f"Starting {' and '.join(exercise.services)} …", flush=True)
-        env = stack.enter_context(environment(exercise, data=ROOT / ".data" / exercise.name))
+        env = stack.enter_context(environment(exercise))
         print(f"{exercise.title} is served on http://{host}:{port}. Try, in another terminal:\n")
         print("\n".join(f"    {line.replace('localhost:8000', f'{host}:{port}')}" for line in commands(exercise)))
         print("\nCtrl-C ends it.\n", flush=True)
-        with processes(exercise, exercise.path, env | {"HOST": host, "PORT": port}) as running:
+        with processes(exercise, folder, env | {"HOST": host, "PORT": port}) as running:
             return wait_for_any(running)
 
 
 @contextlib.contextmanager
 def environment(exercise: Exercise, data: Path | None = None) -> Iterator[dict[str, str]]:
-    """Yield the variables that the example runs with: ours, this Python first, and its services' URLs."""
+    """Yield the variables that the example runs with: ours, this Python first, and its services' URLs.
+
+    Every run has a new database; with a folder `data`, PostgreSQL's lives there and is kept.
+    """
     env = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
     env |= {"PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     with contextlib.ExitStack() as stack:
+        if "sqlalchemy" in exercise.packages and "PostgreSQL" not in exercise.services and not data:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="run-", ignore_cleanup_errors=True))
+            env.setdefault("DATABASE_URL", f"sqlite:///{folder}/run.db")
         try:
             if "PostgreSQL" in exercise.services:
                 env["DATABASE_URL"] = stack.enter_context(services.postgres(data / "postgres" if data else None))
@@ -68,7 +75,9 @@ def require_free_port(host: str, port: str) -> None:
             probe.bind((host, int(port)))
     except OSError as error:
         reason = error.strerror or error
-        raise CourseError(f"cannot listen on {host}:{port} ({reason}); choose another port: PORT=8001") from None
+        raise CourseError(
+            f"cannot listen on {host}:{port} ({reason}); choose another: PORT=8001 nox -s run -- …"
+        ) from None
 
 
 def procfile(exercise: Exercise) -> dict[str, list[str]]:
@@ -181,7 +190,7 @@ def _repeatable(text: str, port: int, whole: str) -> str:
     return re.sub(r"[ \t]+$", "", text, flags=re.MULTILINE).rstrip("\n")
 
 
-def play(exercise: Exercise) -> int:
+def play(exercise: Exercise, folder: Path) -> int:
     """Run the commands of "Try it" before the reader's eyes, against services that are new."""
     print(
         f'{exercise.title}: the commands of "Try it", on {" and ".join(exercise.services) or "this machine"}.\n',
@@ -190,7 +199,7 @@ def play(exercise: Exercise) -> int:
     with environment(exercise) as env:
         for command in commands(exercise):
             print(f"$ {command}", flush=True)
-            subprocess.run(["bash", "-c", command], cwd=exercise.path, env=env, check=False)
+            subprocess.run(["bash", "-c", command], cwd=folder, env=env, check=False)
             print(flush=True)
     print(f"Your turn: nox -s run -- {exercise.name} --help  (with arguments, its data is kept in .data/)")
     return 0

@@ -19,7 +19,7 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType, ModuleType
@@ -64,12 +64,14 @@ class Finished:
 class Client(httpx2.Client):
     """An HTTP client on a running solution; paths are enough. Redirects are not followed."""
 
-    def __init__(self, address: tuple[str, int], transcript: list[str], log: "_Log") -> None:
+    def __init__(self, address: tuple[str, int], transcript: list[str], log: "_Log", stop: Callable[[], None]) -> None:
         host, port = address
         # Straight to the solution, whatever proxy the environment names, and without loading certificates: 40 ms.
         seconds = log.patience.seconds
         super().__init__(base_url=f"http://{host}:{port}", timeout=seconds, trust_env=False, verify=False)
         self.address = address
+        self.stop = stop
+        """End the server and wait until it has: a process is asked by SIGTERM, then made to."""
         self._transcript = transcript
         self._log = log
 
@@ -164,6 +166,7 @@ class Solution:
     patience: Patience
     shared: SharedServers
     transcript: list[str] = field(default_factory=list)
+    processes: list[Process] = field(default_factory=list)
     _cleanup: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     @property
@@ -200,6 +203,7 @@ class Solution:
             finally:
                 self._cleanup = mine
         client.record_to(self.transcript)
+        self.processes += [client.process] if client.process else []
         return client
 
     def run(self, *arguments: str, stdin: str = "", timeout: float = 30, **env: str | None) -> Finished:
@@ -213,6 +217,10 @@ class Solution:
         """Start `python app.py ARGUMENTS` in the background, as a process of its own in both kinds of run."""
         self.transcript.append(" ".join(["$ python app.py", *arguments, "&"]))
         return self._launch(arguments, stdin, env)
+
+    def errors(self) -> str:
+        """What the servers of this test wrote to standard error last: where the traceback of a 500 stands."""
+        return "\n".join(_cut_start(process.stderr) for process in self.processes)
 
     def close(self) -> None:
         """End whatever still runs."""
@@ -241,7 +249,14 @@ class Solution:
         if not answered:
             self.patience.never_listened = f"nothing listens on HOST={host} PORT={port} after {seconds:g} s"
             raise SolutionTimedOutError(f"{self.patience.never_listened}\n{_cut_start(process.output)}")
-        return self._client(address, _Log(self.patience, process))
+
+        def stop() -> None:
+            process.terminate()
+            with contextlib.suppress(TimeoutError):
+                process.wait(5)
+            process.kill()
+
+        return self._client(address, _Log(self.patience, process), stop)
 
     def _run_process(
         self, arguments: tuple[str, ...], stdin: str, timeout: float, env: dict[str, str | None]
@@ -269,7 +284,12 @@ class Solution:
                 raise SolutionCrashedError(_crash(error)) from error
         self.shared.cleanup.callback(server.join, 2)  # its end takes 0.2 s: nobody waits for it between tests
         self._cleanup.callback(server.stop)
-        return self._client(address, _Log(self.patience))
+
+        def stop() -> None:
+            server.stop()
+            server.join(5)
+
+        return self._client(address, _Log(self.patience), stop)
 
     def _run_inline(
         self, arguments: tuple[str, ...], stdin: str, timeout: float, env: dict[str, str | None]
@@ -310,8 +330,9 @@ class Solution:
         ):
             yield
 
-    def _client(self, address: tuple[str, int], log: _Log) -> Client:
-        client = Client(address, self.transcript, log)
+    def _client(self, address: tuple[str, int], log: _Log, stop: Callable[[], None]) -> Client:
+        client = Client(address, self.transcript, log, stop)
+        self.processes += [log.process] if log.process else []
         self._cleanup.callback(client.close)
         return client
 

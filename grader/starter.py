@@ -97,13 +97,15 @@ def start(exercise: Exercise) -> str:
     """Put the starter into the workspace; CourseError when there is work already."""
     if exercise.workspace.exists():
         raise CourseError(
-            f"{shown(exercise.workspace)} exists: your work is left alone. "
-            f"To start over: nox -s reset -- {exercise.name} (it keeps a backup)"
+            f"{shown(exercise.workspace)} exists, and your work is left alone. Go on with it: nox -s check -- "
+            f"{exercise.name}; or start over: nox -s reset -- {exercise.name} (it keeps a backup)"
         )
     make_starter(exercise, exercise.workspace)
     return (
         f"Your copy is in {shown(exercise.workspace)}. The task: {shown(exercise.path / 'README.md')}\n"
-        f"Next: edit it, then  nox -s check -- {exercise.name}"
+        "Write the bodies that are missing; functions marked `# given` are done.\n"
+        f"Then: nox -s check -- {exercise.name}\n"
+        f"To see it run: nox -s run -- {exercise.name} --solution {shown(exercise.workspace)}"
     )
 
 
@@ -116,7 +118,10 @@ def reset(exercise: Exercise) -> str:
     backup.parent.mkdir(parents=True, exist_ok=True)
     exercise.workspace.rename(backup)
     make_starter(exercise, exercise.workspace)
-    return f"Your work is kept in {shown(backup)}; {shown(exercise.workspace)} is as new."
+    return (
+        f"Your work is kept in {shown(backup)}; {shown(exercise.workspace)} is as new.\n"
+        f"Next: edit it, then nox -s check -- {exercise.name}"
+    )
 
 
 def fingerprint(folder: Path) -> str:

@@ -18,6 +18,7 @@ router = APIRouter()
 
 
 def get_session(request: Request) -> Iterator[Session]:
+    """A session for the length of a request, from the factory that `create_app` leaves in the app's state."""
     with request.app.state.sessions() as session:
         yield session
 
@@ -90,6 +91,7 @@ def find(session: Session, product_id: int, if_match: str | None = None) -> Prod
 def change(
     session: Session, product: Product, values: dict[str, object], response: Response, *, conditional: bool
 ) -> ProductOut:
+    """Set these values, store them and answer with the product as it is now."""
     for name, value in values.items():
         setattr(product, name, value)
     commit(session, conditional=conditional)
@@ -97,7 +99,10 @@ def change(
 
 
 def commit(session: Session, *, conditional: bool) -> None:
-    """Store the change: 409 for a taken sku, 412 or 409 when another writer came between our read and our write."""
+    """Store the change: 409 for a taken sku, 412 or 409 when another writer came between our read and our write.
+
+    `conditional` says whether the client sent If-Match: only then is the answer 412 (RFC 9110 §15.5.13).
+    """
     try:
         session.commit()
     except IntegrityError:
@@ -107,6 +112,7 @@ def commit(session: Session, *, conditional: bool) -> None:
 
 
 def represent(product: Product, response: Response) -> ProductOut:
+    """The product as JSON, and the name of this version in ETag."""
     response.headers["ETag"] = etag(product)
     return ProductOut.model_validate(product)
 

@@ -42,6 +42,7 @@ def allowed_methods(request: Request) -> str:
 
 
 def answer_http_error(request: Request, error: Exception) -> JSONResponse:
+    """Keep the error's status, text and headers, and complete Allow on a 405."""
     assert isinstance(error, StarletteHTTPException)
     headers = dict(error.headers or {})
     if error.status_code == status.HTTP_405_METHOD_NOT_ALLOWED:
@@ -57,6 +58,7 @@ def answer_invalid(_request: Request, error: Exception) -> JSONResponse:
 
 
 def install(app: FastAPI) -> None:
+    """Add all of the above to the app, but for `require_json`, which the endpoints with a body depend on."""
     app.add_middleware(HeadIsGet)
     app.add_exception_handler(StarletteHTTPException, answer_http_error)
     app.add_exception_handler(RequestValidationError, answer_invalid)

@@ -34,14 +34,13 @@ class Product(Base):
     __mapper_args__ = {"version_id_col": version}  # noqa: RUF012  SQLAlchemy reads it once
 
 
-def text(longest: int, shortest: int = 1) -> StringConstraints:  # given
-    """A line or more of text; PostgreSQL cannot store the NUL character."""
-    return StringConstraints(strip_whitespace=True, min_length=shortest, max_length=longest, pattern=r"^[^\x00]*$")
+# Text is kept as it was sent. PostgreSQL cannot store the NUL character.
+ANY_TEXT = r"^[^\x00]*$"
+NOT_BLANK = r"^[^\x00]*[^\x00\s][^\x00]*$"
 
-
-Sku = Annotated[str, text(32)]
-Name = Annotated[str, text(100)]
-Description = Annotated[str, text(2000, shortest=0)]
+Sku = Annotated[str, StringConstraints(max_length=32, pattern=NOT_BLANK)]
+Name = Annotated[str, StringConstraints(max_length=100, pattern=NOT_BLANK)]
+Description = Annotated[str, StringConstraints(max_length=2000, pattern=ANY_TEXT)]
 Price = Annotated[Decimal, Field(ge=0, max_digits=10, decimal_places=2)]
 Stock = Annotated[int, Field(ge=0, le=LARGEST_INTEGER)]
 

@@ -42,25 +42,25 @@ class Product(Base):
         return str(self.version)
 
 
-def text(shortest: int, longest: int) -> StringConstraints:
-    return StringConstraints(strip_whitespace=True, min_length=shortest, max_length=longest, pattern=r"^[^\x00]*$")
+def text(longest: int, pattern: str = r"^[^\x00]*[^\x00\s][^\x00]*$") -> StringConstraints:
+    return StringConstraints(max_length=longest, pattern=pattern)
 
 
 class ProductPatch(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    sku: Annotated[str, text(1, 32)] = ""
-    name: Annotated[str, text(1, 100)] = ""
+    sku: Annotated[str, text(32)] = ""
+    name: Annotated[str, text(100)] = ""
     price: Annotated[Decimal, Field(ge=0, max_digits=10, decimal_places=2)] = Decimal(0)
     stock: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
-    description: Annotated[str, text(0, 2000)] | None = None
+    description: Annotated[str, text(2000, r"^[^\x00]*$")] | None = None
 
 
 class ProductIn(ProductPatch):
     """A whole product: three fields lose their defaults."""
 
-    sku: Annotated[str, text(1, 32)]
-    name: Annotated[str, text(1, 100)]
+    sku: Annotated[str, text(32)]
+    name: Annotated[str, text(100)]
     price: Annotated[Decimal, Field(ge=0, max_digits=10, decimal_places=2)]
 
 
