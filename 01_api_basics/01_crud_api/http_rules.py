@@ -8,7 +8,8 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
-JSON_TYPES = ("application/json", "application/merge-patch+json")
+JSON = "application/json"
+MERGE_PATCH = "application/merge-patch+json"
 
 
 class HeadIsGet:
@@ -24,10 +25,12 @@ class HeadIsGet:
 
 
 def require_json(request: Request) -> None:
-    """Refuse a body that does not say that it is JSON with 415 (RFC 9110 §15.5.16)."""
+    """Refuse a body that does not say that it is JSON with 415 (RFC 9110 §15.5.16); a patch may be a merge patch."""
+    types = [JSON, MERGE_PATCH] if request.method == "PATCH" else [JSON]
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if content_type not in JSON_TYPES:
-        raise HTTPException(415, f"send {' or '.join(JSON_TYPES)}, not {content_type or 'a body without a type'}")
+    if content_type not in types:
+        accepted = {"Accept-Patch" if request.method == "PATCH" else "Accept": ", ".join(types)}  # RFC 5789 §2.2
+        raise HTTPException(415, f"send {' or '.join(types)}, not {content_type or 'a body without a type'}", accepted)
 
 
 def allowed_methods(request: Request) -> str:
@@ -51,13 +54,16 @@ def answer_http_error(request: Request, error: Exception) -> JSONResponse:
 
 
 def answer_invalid(_request: Request, error: Exception) -> JSONResponse:
-    """Name each wrong field and why, without the input: NaN in it would break the answer itself."""
+    """Name each wrong field and why, without the input: NaN in it would break the answer itself.
+
+    422 is for what can be read and is wrong; what is no JSON is a 400 (RFC 9110 §15.5.1, §15.5.21).
+    """
     assert isinstance(error, RequestValidationError)
     problems = [{"loc": problem["loc"], "msg": problem["msg"], "type": problem["type"]} for problem in error.errors()]
-    return JSONResponse({"detail": problems}, 422)
+    return JSONResponse({"detail": problems}, 400 if problems[0]["type"] == "json_invalid" else 422)
 
 
-def install(app: FastAPI) -> None:
+def add_http_rules(app: FastAPI) -> None:
     """Add all of the above to the app, but for `require_json`, which the endpoints with a body depend on."""
     app.add_middleware(HeadIsGet)
     app.add_exception_handler(StarletteHTTPException, answer_http_error)

@@ -4,6 +4,7 @@ import os
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -28,7 +29,9 @@ def served() -> Iterator[str]:
         thread = threading.Thread(target=server.run)
         thread.start()
         while not server.started:
-            pass
+            if not thread.is_alive():
+                raise RuntimeError("the app does not start")
+            time.sleep(0.01)
         try:
             yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
         finally:
@@ -36,18 +39,18 @@ def served() -> Iterator[str]:
             thread.join()
 
 
-def add_one(client: httpx2.Client, path: str, *, careful: bool) -> int:
+def add_one(client: httpx2.Client, path: str, *, if_match: bool) -> int:
     """Read the stock, write back one more, until an answer says that it was stored; return how often that was tried."""
     for attempt in range(1, 10_000):
         answer = client.get(path)
-        headers = {"If-Match": answer.headers["ETag"]} if careful else {}
+        headers = {"If-Match": answer.headers["ETag"]} if if_match else {}
         changed = client.patch(path, json={"stock": answer.json()["stock"] + 1}, headers=headers)
         if changed.is_success:
             return attempt
     raise RuntimeError("the other editor is always faster")
 
 
-def experiment(*, careful: bool) -> tuple[int, int]:
+def experiment(*, if_match: bool) -> tuple[int, int]:
     """Return the stock at the end and the requests that had to be repeated."""
     with served() as url:
         product = httpx2.post(f"{url}/products", json={"sku": "KB-1", "name": "Keyboard", "price": "49.90"})
@@ -57,7 +60,7 @@ def experiment(*, careful: bool) -> tuple[int, int]:
         def edit(_editor: int) -> int:
             with httpx2.Client(base_url=url, timeout=30) as client:
                 start.wait()
-                return sum(add_one(client, path, careful=careful) for _ in range(CHANGES))
+                return sum(add_one(client, path, if_match=if_match) for _ in range(CHANGES))
 
         with ThreadPoolExecutor(EDITORS) as editors:
             attempts = sum(editors.map(edit, range(EDITORS)))
@@ -68,9 +71,9 @@ def main() -> None:
     total = EDITORS * CHANGES
     print("| How they save | Changes made | Changes kept | Lost | Repeated after 412 or 409 |")
     print("| --- | ---: | ---: | ---: | ---: |")
-    for label, careful in [("PATCH as it comes", False), ("PATCH with If-Match", True)]:
+    for label, if_match in [("PATCH as it comes", False), ("PATCH with If-Match", True)]:
         print(f"measuring: {label}", file=sys.stderr)
-        stock, repeated = experiment(careful=careful)
+        stock, repeated = experiment(if_match=if_match)
         print(f"| {label} | {total} | {stock} | {total - stock} | {repeated} |")
 
 

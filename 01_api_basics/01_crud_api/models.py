@@ -1,9 +1,10 @@
 """What a product is: the row that is stored, and the bodies that clients may send."""
 
+import re
 from decimal import Decimal
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 from sqlalchemy import String
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -41,8 +42,17 @@ NOT_BLANK = r"^[^\x00]*[^\x00\s][^\x00]*$"
 Sku = Annotated[str, StringConstraints(max_length=32, pattern=NOT_BLANK)]
 Name = Annotated[str, StringConstraints(max_length=100, pattern=NOT_BLANK)]
 Description = Annotated[str, StringConstraints(max_length=2000, pattern=ANY_TEXT)]
-Price = Annotated[Decimal, Field(ge=0, max_digits=10, decimal_places=2)]
-Stock = Annotated[int, Field(ge=0, le=LARGEST_INTEGER)]
+
+
+def written_as_price(value: object) -> object:  # given
+    """Let through only what reads like 49.90: Decimal takes JSON numbers, "1e2", "1_000" and full-width digits too."""
+    if not isinstance(value, str) or not re.fullmatch(r"[0-9]{1,8}(\.[0-9]{1,2})?", value):
+        raise ValueError('a price is a string like "49.90"')
+    return value
+
+
+Price = Annotated[Decimal, BeforeValidator(written_as_price)]
+Stock = Annotated[int, Field(strict=True, ge=0, le=LARGEST_INTEGER)]  # strict: neither true nor "3" is a number
 
 
 class Body(BaseModel):

@@ -2,12 +2,12 @@
 
 import json
 import os
-from collections.abc import Callable
+import re
 from decimal import Decimal
 from typing import Annotated, Any
 
 from flask import Flask, Response, abort, jsonify, request, url_for
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 from sqlalchemy import String, create_engine, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
@@ -46,13 +46,22 @@ def text(longest: int, pattern: str = r"^[^\x00]*[^\x00\s][^\x00]*$") -> StringC
     return StringConstraints(max_length=longest, pattern=pattern)
 
 
+def written_as_price(value: object) -> object:
+    if not isinstance(value, str) or not re.fullmatch(r"[0-9]{1,8}(\.[0-9]{1,2})?", value):
+        raise ValueError('a price is a string like "49.90"')
+    return value
+
+
+Price = Annotated[Decimal, BeforeValidator(written_as_price)]
+
+
 class ProductPatch(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     sku: Annotated[str, text(32)] = ""
     name: Annotated[str, text(100)] = ""
-    price: Annotated[Decimal, Field(ge=0, max_digits=10, decimal_places=2)] = Decimal(0)
-    stock: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+    price: Price = Decimal(0)
+    stock: Annotated[int, Field(strict=True, ge=0, le=2**31 - 1)] = 0
     description: Annotated[str, text(2000, r"^[^\x00]*$")] | None = None
 
 
@@ -61,7 +70,7 @@ class ProductIn(ProductPatch):
 
     sku: Annotated[str, text(32)]
     name: Annotated[str, text(100)]
-    price: Annotated[Decimal, Field(ge=0, max_digits=10, decimal_places=2)]
+    price: Price
 
 
 def create_app() -> Flask:
@@ -75,41 +84,44 @@ def create_app() -> Flask:
     return app
 
 
-def add_routes(app: Flask, sessions: Callable[[], Session]) -> None:
+def add_routes(app: Flask, sessions: sessionmaker[Session]) -> None:
     @app.get("/products")
     def list_products() -> Response:
-        with sessions() as session:
+        with sessions.begin() as session:
             return jsonify([as_json(product) for product in session.scalars(select(Product).order_by(Product.id))])
 
     @app.post("/products")
     def create_product() -> tuple[Response, int, dict[str, str]]:
         values = ProductIn.model_validate(body()).model_dump()
-        with sessions() as session:
+        with sessions.begin() as session:
             product = Product(**values)
             session.add(product)
-            commit(session)
-            return represent(product), 201, {"Location": url_for("read_product", product_id=product.id)}
+            store(session)
+            session.refresh(product)
+            return with_etag(product), 201, {"Location": url_for("read_product", product_id=product.id)}
 
     @app.get("/products/<int:product_id>")
     def read_product(product_id: int) -> Response:
-        with sessions() as session:
-            return represent(find(session, product_id))
+        with sessions.begin() as session:
+            return with_etag(find(session, product_id))
 
     @app.put("/products/<int:product_id>")
     def replace_product(product_id: int) -> Response:
-        with sessions() as session:
-            return change(session, product_id, ProductIn.model_validate(body()).model_dump())
+        values = ProductIn.model_validate(body()).model_dump()
+        with sessions.begin() as session:
+            return jsonify(as_json(change(session, product_id, values)))
 
     @app.patch("/products/<int:product_id>")
     def merge_product(product_id: int) -> Response:
-        with sessions() as session:
-            return change(session, product_id, ProductPatch.model_validate(body()).model_dump(exclude_unset=True))
+        values = ProductPatch.model_validate(body()).model_dump(exclude_unset=True)
+        with sessions.begin() as session:
+            return with_etag(change(session, product_id, values))
 
     @app.delete("/products/<int:product_id>")
     def delete_product(product_id: int) -> tuple[str, int]:
-        with sessions() as session:
-            session.delete(find(session, product_id, check_version=True))
-            commit(session)
+        with sessions.begin() as session:
+            session.delete(find(session, product_id))
+            store(session)
         return "", 204
 
 
@@ -121,30 +133,33 @@ def body() -> Any:
         abort(400, "the JSON is nested too deeply")
 
 
-def find(session: Session, product_id: int, *, check_version: bool = False) -> Product:
+def find(session: Session, product_id: int) -> Product:
+    """The product: 404 without one, 412 when the request's If-Match names another version."""
     product = session.get(Product, product_id) if product_id <= LARGEST_ID else None
     if product is None:
         abort(404, f"there is no product {product_id}")
-    if check_version and "If-Match" in request.headers and not request.if_match.contains(product.etag):
+    if request.if_match and not request.if_match.contains(product.etag):
         abort(412, f"product {product_id} has changed: fetch it again, then repeat your change")
     return product
 
 
-def change(session: Session, product_id: int, values: dict[str, object]) -> Response:
-    product = find(session, product_id, check_version=True)
+def change(session: Session, product_id: int, values: dict[str, object]) -> Product:
+    product = find(session, product_id)
     for name, value in values.items():
         setattr(product, name, value)
-    commit(session)
-    return represent(product)
+    store(session)
+    session.refresh(product)
+    return product
 
 
-def commit(session: Session) -> None:
+def store(session: Session) -> None:
+    """Write the change: 409 for a taken sku; when another writer came between, 412 or 409."""
     try:
-        session.commit()
+        session.flush()
     except IntegrityError:
         abort(409, "this sku is taken")
     except StaleDataError:
-        abort(412 if "If-Match" in request.headers else 409, "the product has just changed: fetch it again")
+        abort(412 if request.if_match else 409, "somebody has just changed or deleted it: fetch it again")
 
 
 def as_json(product: Product) -> dict[str, object]:
@@ -152,7 +167,7 @@ def as_json(product: Product) -> dict[str, object]:
     return {name: getattr(product, name) for name in fields} | {"price": str(product.price)}
 
 
-def represent(product: Product) -> Response:
+def with_etag(product: Product) -> Response:
     response = jsonify(as_json(product))
     response.set_etag(product.etag)
     return response
