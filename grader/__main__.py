@@ -1,6 +1,7 @@
 """The commands behind the nox sessions that need an exercise's environment: `python -m grader COMMAND NAME …`."""
 
 import argparse
+import io
 import signal
 import subprocess
 import sys
@@ -24,8 +25,10 @@ def main(arguments: list[str]) -> int:
             command.add_argument("--check", action="store_true", help="compare only; fail when something would change")
         if name == "run":
             command.add_argument("--solution", type=Path, help="a folder to run instead of the worked solution")
-            command.add_argument("arguments", nargs=argparse.REMAINDER, help="arguments for app.py")
-    options = parser.parse_args(arguments)
+    options, rest = parser.parse_known_args(arguments)
+    options.arguments = rest
+    if options.arguments and options.command != "run":  # whose other arguments are app.py's
+        parser.error(f"unknown arguments: {' '.join(options.arguments)}")
     return COMMANDS[options.command](options)
 
 
@@ -94,6 +97,9 @@ COMMANDS = {
 }
 
 if __name__ == "__main__":
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="replace")
     try:
         sys.exit(main(sys.argv[1:]))
     except CourseError as error:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from grader.exercises import WORKSPACE, CourseError, Exercise
+from grader.exercises import CourseError, Exercise
+from grader.progress import results_file
 from grader.results import RequirementResult, Result, TestResult
 from grader.starter import fingerprint, shown
 
@@ -31,8 +32,7 @@ def check(exercise: Exercise, folder: Path | None, *, hints: bool) -> int:
     print(f"{exercise.name}: {shown(solution)}\n", flush=True)
     reporter = Reporter(exercise, hints=hints)
     arguments = ["-p", "no:terminal", "--isolated", f"--solution={solution}", str(exercise.tests)]
-    with _utf8_output():
-        code = pytest.main(arguments, plugins=[reporter])
+    code = pytest.main(arguments, plugins=[reporter])
     if reporter.result is None:
         raise CourseError(f"the tests did not run (pytest ended with {code!r}); this is not your solution's fault")
     result = reporter.result
@@ -140,18 +140,17 @@ def remember(exercise: Exercise, result: Result) -> None:
     file.with_suffix(".sha256").write_text(fingerprint(exercise.workspace), encoding="utf-8")
 
 
-def results_file(exercise: Exercise) -> Path:
-    return WORKSPACE / ".results" / f"{exercise.name}.json"
-
-
 def watch(exercise: Exercise, folder: Path | None, arguments: list[str]) -> None:
     """Check again whenever a file of the solution changes, until Ctrl-C."""
     solution = folder or exercise.workspace
     if not solution.is_dir():
         raise CourseError(f"there is no {shown(solution)}; make your copy first: nox -s start -- {exercise.name}")
-    seen = None
+    seen = ""
     while True:
-        now = fingerprint(solution)
+        try:
+            now = fingerprint(solution)
+        except OSError:  # an editor that saves by renaming, in the middle of it
+            now = seen
         if now != seen:
             seen = now
             print("\033[2J\033[H" if sys.stdout.isatty() else "\n", end="", flush=True)
@@ -163,14 +162,3 @@ def watch(exercise: Exercise, folder: Path | None, arguments: list[str]) -> None
 def coloured(text: str, code: str) -> str:
     wanted = "FORCE_COLOR" in os.environ or (sys.stdout.isatty() and "NO_COLOR" not in os.environ)
     return f"\033[{code}m{text}\033[0m" if wanted else text
-
-
-class _utf8_output:  # noqa: N801  a context manager is called like a function
-    """Let check marks out on a terminal whose encoding has none."""
-
-    def __enter__(self) -> None:
-        if hasattr(sys.stdout, "reconfigure"):
-            sys.stdout.reconfigure(errors="replace")
-
-    def __exit__(self, *_: object) -> None:
-        sys.stdout.flush()

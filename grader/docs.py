@@ -3,9 +3,7 @@
 `nox -s docs` writes them, `nox -s course` only compares. Figures of experiments are written by `nox -s measure`.
 """
 
-import os
 import platform
-import random
 import re
 import shutil
 import socket
@@ -15,7 +13,8 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from grader.exercises import ROOT, CourseError, Exercise, exercises, sections
+from grader.exercises import ROOT, CourseError, Exercise, cores, exercises, sections
+from grader.launch import free_address
 from grader.mistakes import Mistake
 from grader.run import commands, environment, outputs, processes
 
@@ -92,7 +91,7 @@ def try_outputs(exercise: Exercise) -> list[str]:
     ):
         folder = Path(temporary) / exercise.name
         shutil.copytree(exercise.path, folder, ignore=shutil.ignore_patterns("*.db", "__pycache__"))
-        port = random.SystemRandom().randint(20_000, 32_000)
+        _, port = free_address()
         if "HTTP" not in exercise.faces:
             return outputs(exercise, folder, env, port)
         with (Path(temporary) / "log").open("wb") as log:
@@ -138,10 +137,6 @@ def write_measured(exercise: Exercise, figures: str) -> None:
     """Put an experiment's figures into the README, with the day and the kind of machine."""
     readme = exercise.path / "README.md"
     today = datetime.now(UTC).date().isoformat()
-    machine = f"{platform.system()} {platform.machine()}, {_cores()} cores, Python {platform.python_version()}"
+    machine = f"{platform.system()} {platform.machine()}, {cores()} cores, Python {platform.python_version()}"
     content = f"{figures.strip()}\n\nMeasured on {today} ({machine}) by `nox -s measure -- {exercise.name}`."
     readme.write_text(replace_part(readme.read_text(encoding="utf-8"), "measured", content), encoding="utf-8")
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,6 +1,7 @@
 """The course as its folders tell it: which exercises there are, what each requires, needs and hints at."""
 
 import difflib
+import os
 import re
 from dataclasses import dataclass
 from functools import cached_property
@@ -140,3 +141,8 @@ def owner_of(test_file: Path) -> Exercise | None:
         if folder.name == "tests" and folder.parent.parent.parent == ROOT and re.match(r"\d\d_", folder.parent.name):
             return Exercise(folder.parent)
     return None
+
+
+def cores() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -5,6 +5,7 @@ import contextlib
 import importlib.util
 import json
 import os
+import random
 import select
 import signal
 import socket
@@ -174,8 +175,9 @@ class _Report:
 def imported_libraries(folder: Path) -> list[str]:
     """The libraries that the solution's files import, found without running them; never its own modules."""
     names: dict[str, None] = {}
-    for file in sorted(folder.glob("*.py")):
-        with contextlib.suppress(SyntaxError, ValueError):
+    for file in sorted(file for file in folder.glob("*.py") if file.is_file()):
+        # Whatever is wrong with the file is for the solution's own process to stumble over.
+        with contextlib.suppress(SyntaxError, ValueError, RecursionError, MemoryError, OSError):
             for node in ast.walk(ast.parse(file.read_bytes())):
                 if isinstance(node, ast.Import):
                     names |= dict.fromkeys(alias.name for alias in node.names)
@@ -199,3 +201,14 @@ def wait_for(condition: Callable[[], bool], timeout: float, pause: float = 0.002
             return False
         time.sleep(pause)
     return True
+
+
+def free_address() -> tuple[str, int]:
+    """A free port below those that the kernel gives out by itself: a probe of such a one may reach itself."""
+    while True:
+        address = ("127.0.0.1", random.SystemRandom().randint(20_000, 32_000))
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            if os.name == "posix":  # elsewhere it would let us share a port that is taken
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+            return address

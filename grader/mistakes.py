@@ -10,9 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from grader.exercises import CourseError, Exercise
+from grader.exercises import CourseError, Exercise, cores
 from grader.results import Result
-from grader.starter import copy_solution, make_starter
+from grader.starter import copy_solution, fingerprint, make_starter
+
+JUDGE_SECONDS = 600
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ def prove(exercise: Exercise) -> list[str]:
     """Run the tests against each mistake; return what is wrong with the mistakes or the tests, a line each."""
     if not exercise.mistakes:
         return [f"{exercise.name}: there are no mistakes to prove the tests with"]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         problems = list(pool.map(lambda path: _prove_one(exercise, path), exercise.mistakes))
     return [problem for problem in problems if problem]
 
@@ -72,6 +74,8 @@ def _prove_one(exercise: Exercise, path: Path) -> str:
         )
         if applied.returncode:
             return f"{exercise.name}: {path.name} does not apply: {applied.stderr.strip()}"
+        if fingerprint(folder) == fingerprint(exercise.path):
+            return f"{exercise.name}: {path.name} changes no file of the solution: are its paths a/app.py and b/app.py?"
         result = judge(exercise, folder, f"--requirement={mistake.breaks}")
     broken = next(item for item in result.requirements if item.number == mistake.breaks)
     kinds = sorted({failure.kind or "failed" for failure in broken.failures})
@@ -97,7 +101,13 @@ def judge(exercise: Exercise, folder: Path, *options: str) -> Result:
             *options,
             str(exercise.tests),
         ]
-        run = subprocess.run([sys.executable, "-m", "pytest", *arguments], capture_output=True, text=True, check=False)
+        run = subprocess.run(
+            [sys.executable, "-m", "pytest", *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=JUDGE_SECONDS,
+        )
         if not file.exists():
             raise CourseError(f"{exercise.name}: the tests did not run:\n{run.stdout[-2000:]}{run.stderr[-2000:]}")
         return Result.read(file)

@@ -82,6 +82,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "requirement(number): the numbered requirement of the README that a test proves")
     config.stash[RUN] = Run(config)
+    results = config.getoption("results")
+    if results:
+        results.unlink(missing_ok=True)  # an old file must not pass for the results of a run that did not start
+    if results and any("::" in argument for argument in config.args):
+        raise pytest.UsageError("--results needs all tests of an exercise, not chosen ones")
     folder = config.getoption("solution")
     if folder and not (folder / "app.py").is_file():
         raise pytest.UsageError(f"there is no app.py in {folder}")
@@ -106,6 +111,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             continue
         item.stash[SEEN] = TestResult(_sentence(item.name), numbers[0])
         run.tests.setdefault(exercise, []).append(item.stash[SEEN])
+    if config.getoption("results") and len(run.tests) > 1:
+        raise pytest.UsageError("--results takes the tests of one exercise at a time")
 
 
 def _sentence(name: str) -> str:
@@ -167,7 +174,10 @@ def redis_url(redis_server: str) -> Iterator[str]:
     import redis  # noqa: PLC0415  only exercises with Redis have it
 
     with redis.Redis.from_url(redis_server) as connection:
-        connection.flushdb()
+        if connection.dbsize():
+            pytest.fail(
+                f"the Redis database {redis_server} is not empty; tests empty it, so name one that is", pytrace=False
+            )
         yield redis_server
         connection.flushdb()
 
@@ -238,8 +248,8 @@ def _statement(frame: traceback.FrameSummary) -> str:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     run = config.stash[RUN]
-    if config.getoption("collectonly"):
-        return
+    if config.getoption("collectonly") or any("::" in argument for argument in config.args):
+        return  # a verdict on requirements takes all of their tests
     for result in run.results():
         how = "isolated" if result.isolated else "inline"
         terminalreporter.section(f"{result.exercise}, {how}: {result.met} of {result.total} requirements met")

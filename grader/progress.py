@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 from grader.exercises import WORKSPACE, Exercise, exercises
 from grader.starter import fingerprint
@@ -17,9 +18,9 @@ def progress() -> Iterator[str]:
             section = exercise.section
             yield f"\n{section}"
         yield f"  {exercise.name:{width}}  {state(exercise)}"
-    done = sum(state(exercise).startswith("done") for exercise in known)
+    done = sum(state(exercise) == "done" for exercise in known)
     yield f"\n{done} of {len(known)} exercises done."
-    following = next((exercise for exercise in known if not state(exercise).startswith("done")), None)
+    following = next((exercise for exercise in known if state(exercise) != "done"), None)
     if following:
         yield f"Next: nox -s {'check' if following.workspace.exists() else 'start'} -- {following.name}"
 
@@ -28,9 +29,8 @@ def state(exercise: Exercise) -> str:
     """`done`, `3 of 4 requirements met`, `started`, or `-`, and whether the work has changed since."""
     if not exercise.workspace.exists():
         return "-"
-    file = WORKSPACE / ".results" / f"{exercise.name}.json"
     try:
-        result = json.loads(file.read_text(encoding="utf-8"))
+        result = json.loads(results_file(exercise).read_text(encoding="utf-8"))
         met, total = result["met"], result["total"]
     except (OSError, ValueError, KeyError):
         return "started, not checked yet"
@@ -38,6 +38,11 @@ def state(exercise: Exercise) -> str:
     return verdict + ("" if _unchanged(exercise) else ", changed since")
 
 
+def results_file(exercise: Exercise) -> Path:
+    """Where the results of the last check of a learner's copy are."""
+    return WORKSPACE / ".results" / f"{exercise.name}.json"
+
+
 def _unchanged(exercise: Exercise) -> bool:
-    file = WORKSPACE / ".results" / f"{exercise.name}.sha256"
+    file = results_file(exercise).with_suffix(".sha256")
     return file.exists() and file.read_text(encoding="utf-8") == fingerprint(exercise.workspace)

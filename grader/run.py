@@ -71,7 +71,8 @@ def require_free_port(host: str, port: str) -> None:
         raise CourseError(f"PORT={port} is no port number")
     try:
         with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if os.name == "posix":  # elsewhere it would let us share a port that is taken
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, int(port)))
     except OSError as error:
         reason = error.strerror or error

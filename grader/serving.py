@@ -14,7 +14,7 @@ START_SECONDS = 10.0
 
 
 class Server(Protocol):
-    """A thread that serves until it is told to stop; `ended` tells whether it has."""
+    """A thread that serves until it is told to stop."""
 
     def stop(self) -> None: ...
     def join(self, timeout: float) -> None: ...

@@ -8,8 +8,8 @@ import contextlib
 import importlib.util
 import io
 import json
+import logging
 import os
-import random
 import re
 import runpy
 import signal
@@ -29,7 +29,7 @@ from unittest import mock
 import httpx2
 
 from grader import serving
-from grader.launch import Launcher, Process, clean_environment, wait_for
+from grader.launch import Launcher, Process, clean_environment, free_address, wait_for
 
 START_SECONDS = 10.0
 ANSWER_SECONDS = 5.0
@@ -67,8 +67,14 @@ class Client(httpx2.Client):
     def __init__(self, address: tuple[str, int], transcript: list[str], log: "_Log", stop: Callable[[], None]) -> None:
         host, port = address
         # Straight to the solution, whatever proxy the environment names, and without loading certificates: 40 ms.
-        seconds = log.patience.seconds
-        super().__init__(base_url=f"http://{host}:{port}", timeout=seconds, trust_env=False, verify=False)
+        # A connection a request: a server closes it after an error, and the next request would be the one to learn it.
+        super().__init__(
+            base_url=f"http://{host}:{port}",
+            timeout=log.patience.seconds,
+            trust_env=False,
+            verify=False,
+            limits=httpx2.Limits(max_keepalive_connections=0),
+        )
         self.address = address
         self.stop = stop
         """End the server and wait until it has: a process is asked by SIGTERM, then made to."""
@@ -230,7 +236,7 @@ class Solution:
 
     def _launch(self, arguments: tuple[str, ...], stdin: str, env: dict[str, str | None]) -> Process:
         scratch = Path(tempfile.mkdtemp(prefix="process-", dir=self.scratch))
-        environment = clean_environment({"HOME": str(self.scratch), **env})
+        environment = clean_environment({"HOME": str(self.scratch), "USERPROFILE": str(self.scratch), **env})
         process = self.launcher.start(self.app, list(arguments), environment, scratch, stdin.encode())
         self._cleanup.callback(process.kill)
         return process
@@ -238,7 +244,7 @@ class Solution:
     def _serve_process(self, env: dict[str, str | None]) -> Client:
         if self.patience.never_listened:
             raise SolutionTimedOutError(f"{self.patience.never_listened} (not tried again)")
-        address = _free_address()
+        address = free_address()
         host, port = address
         process = self._launch((), "", {"HOST": host, "PORT": str(port), **env})
         seconds = self.patience.start_seconds
@@ -294,12 +300,14 @@ class Solution:
     def _run_inline(
         self, arguments: tuple[str, ...], stdin: str, timeout: float, env: dict[str, str | None]
     ) -> Finished:
-        out, err = io.StringIO(), io.StringIO()
+        out, err = _text_stream(), _text_stream()
+        _forget_modules(self.path)  # a new process would import them anew
         with (
+            _own_logging(),
             self._environment(env, [str(self.app), *arguments]),
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),
-            mock.patch("sys.stdin", io.StringIO(stdin)),
+            mock.patch("sys.stdin", _text_stream(stdin)),
             _time_limit(timeout, " ".join(arguments)),
         ):
             try:
@@ -314,13 +322,13 @@ class Solution:
             except Exception:  # noqa: BLE001  the interpreter would print it and end with 1
                 traceback.print_exc()
                 code = 1
-        return Finished(code, out.getvalue(), err.getvalue())
+        return Finished(code, _written(out), _written(err))
 
     @contextlib.contextmanager
     def _environment(self, env: dict[str, str | None], argv: list[str]) -> Iterator[None]:
         """As a process of its own would see it: environment, arguments, folder, import path."""
         _forget_other_solutions(self.path)
-        environment = clean_environment({"HOME": str(self.scratch), **env})
+        environment = clean_environment({"HOME": str(self.scratch), "USERPROFILE": str(self.scratch), **env})
         with (
             mock.patch.dict(os.environ, environment, clear=True),
             mock.patch("sys.argv", argv or sys.argv),
@@ -360,12 +368,40 @@ def _forget_other_solutions(path: Path) -> None:
     """Two exercises in one test run may both have a models.py: forget the modules of the one before."""
     global _current  # noqa: PLW0603  sys.modules is as global as it gets
     if _current not in (None, path):
-        for name, module in list(sys.modules.items()):
-            file = getattr(module, "__file__", None)
-            if file and Path(file).parent == _current:
-                del sys.modules[name]
+        _forget_modules(_current)
         _loaded.clear()
     _current = path
+
+
+def _forget_modules(folder: Path | None) -> None:
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if file and Path(file).parent == folder:
+            del sys.modules[name]
+
+
+def _text_stream(text: str = "") -> io.TextIOWrapper:
+    """A stream in memory that has a `buffer` of bytes behind it, as a program's streams have."""
+    return io.TextIOWrapper(io.BytesIO(text.encode()), encoding="utf-8", write_through=True)
+
+
+def _written(stream: io.TextIOWrapper) -> str:
+    stream.flush()
+    return stream.buffer.getvalue().decode(errors="replace") if isinstance(stream.buffer, io.BytesIO) else ""
+
+
+@contextlib.contextmanager
+def _own_logging() -> Iterator[None]:
+    """Give a command a root logger as new: basicConfig does nothing to one that has handlers."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    root.handlers[:] = []
+    root.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
 
 
 @contextlib.contextmanager
@@ -385,16 +421,6 @@ def _time_limit(seconds: float, command: str) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-
-
-def _free_address() -> tuple[str, int]:
-    """A free port below those that the kernel gives out by itself: a probe of such a one may reach itself."""
-    while True:
-        address = ("127.0.0.1", random.SystemRandom().randint(20_000, 32_000))
-        with contextlib.suppress(OSError), socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-            return address
 
 
 def _listener() -> socket.socket:

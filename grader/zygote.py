@@ -7,6 +7,7 @@ A solution's own modules are never imported here, only in the children.
 """
 
 import contextlib
+import ctypes
 import gc
 import importlib
 import json
@@ -37,11 +38,9 @@ LATE = {
 def main() -> dict[str, object]:
     """Serve until the judge hangs up. Returns only in a child, with what that child shall run."""
     control = socket.socket(fileno=int(sys.argv[1]))
-    for module in sys.argv[2:]:
-        for name in [module, *LATE.get(module, [])]:
-            # A library that is not there, or does not import, is the solution's to complain about.
-            with contextlib.suppress(Exception):
-                importlib.import_module(name)
+    import_libraries(sys.argv[2:])
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER: orphans become ours, not init's
     gc.collect()
     gc.freeze()  # pages that the collector does not touch stay shared with the children
     wake, waker = os.pipe()
@@ -58,6 +57,7 @@ def main() -> dict[str, object]:
         if control.fileno() in readable:
             message, descriptors, _, _ = socket.recv_fds(control, 1 << 20, 4)
             if not message:
+                end_children()
                 os._exit(0)
             request = json.loads(message)
             pid = os.fork()
@@ -76,6 +76,14 @@ def main() -> dict[str, object]:
             os.write(reports[pid], f"{pid}\n".encode())
 
 
+def import_libraries(modules: list[str]) -> None:
+    for module in modules:
+        for name in [module, *LATE.get(module, [])]:
+            # A library that is not there, or does not import, is the solution's to complain about.
+            with contextlib.suppress(Exception):
+                importlib.import_module(name)
+
+
 def reap(reports: dict[int, int]) -> None:
     """Tell the judge the exit code of every child that has ended, as subprocess counts them."""
     while True:
@@ -90,6 +98,21 @@ def reap(reports: dict[int, int]) -> None:
             with contextlib.suppress(BrokenPipeError):
                 os.write(report, f"{os.waitstatus_to_exitcode(status)}\n".encode())
             os.close(report)
+
+
+def end_children() -> None:
+    """Kill what is left when the judge has gone, daemons that left their process group included (on Linux)."""
+    listing = f"/proc/{os.getpid()}/task/{os.getpid()}/children"
+    while os.path.exists(listing):  # noqa: PTH110  pathlib is one import too many here
+        with open(listing) as file:  # noqa: PTH123
+            children = file.read().split()
+        if not children:
+            return
+        for child in children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(child), signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(-1, 0)
 
 
 def become(request: dict[str, object], descriptors: list[int]) -> None:

@@ -28,6 +28,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
+from urllib.parse import urlsplit
 
 START_SECONDS = 30.0
 STOP_SECONDS = 10.0
@@ -96,16 +97,16 @@ def new_database(server_url: str, template: str = "template1") -> Iterator[str]:
     import psycopg  # noqa: PLC0415  only exercises with PostgreSQL have it
     from psycopg import sql  # noqa: PLC0415
 
-    name = sql.Identifier(f"test_{uuid.uuid4().hex}")
-    source = sql.Identifier(template.partition("?")[0].rpartition("/")[2])
+    name = f"test_{uuid.uuid4().hex}"
+    identifiers = sql.Identifier(name), sql.Identifier(urlsplit(template).path.strip("/"))
     plain_url = re.sub(r"^postgresql\+\w+://", "postgresql://", server_url)
     with psycopg.connect(plain_url, autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(name, source))
+        connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(*identifiers))
     try:
-        yield re.sub(r"/[^/?]*(\?|$)", rf"/{name.as_string().strip(chr(34))}\1", server_url, count=1)
+        yield urlsplit(server_url)._replace(path=f"/{name}").geturl()
     finally:
         with psycopg.connect(plain_url, autocommit=True) as connection:
-            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
+            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 @contextlib.contextmanager
@@ -130,7 +131,7 @@ def _embedded(kind: str, *arguments: str) -> Iterator[str]:
         guardian.stdin.close()
         guardian.stdout.close()
         try:
-            guardian.wait(STOP_SECONDS)
+            guardian.wait(STOP_SECONDS + 5)  # it waits itself for a server that is slow to end
         except subprocess.TimeoutExpired:
             guardian.kill()
             guardian.wait()
@@ -186,7 +187,9 @@ def _serve_postgres(scratch: Path, data_folder: str | None = None) -> Iterator[s
     address = ["-c", "listen_addresses=", "-k", scratch] if os.name == "posix" else ["-h", "127.0.0.1", "-p", str(port)]
     # Test data may be lost in a crash of the machine: that buys a factor of ten in small transactions.
     haste = ["-c", "fsync=off", "-c", "full_page_writes=off", "-c", "max_connections=200"]
-    stop = signal.SIGINT if data_folder else signal.SIGQUIT  # a clean end where the files are kept
+    stop = (
+        signal.SIGINT if data_folder else getattr(signal, "SIGQUIT", signal.SIGTERM)
+    )  # a clean end where the files are kept
     with _child([programs / "postgres", "-D", data, *address, *haste], scratch / "log", stop, user) as alive:
         host = str(scratch) if os.name == "posix" else "127.0.0.1"
         ready = [str(programs / "pg_isready"), "-q", "-h", host, "-p", str(port)]
@@ -236,7 +239,7 @@ def _serve_valkey(scratch: Path) -> Iterator[str]:
         "--dir",
         str(scratch),
     ]
-    with _child([program, *options], scratch / "log", signal.SIGKILL, {}) as alive:
+    with _child([program, *options], scratch / "log", signal.SIGTERM, {}) as alive:
         _wait_until(lambda: _answers(port), alive, scratch / "log")
         yield f"redis://127.0.0.1:{port}/0"
 
