@@ -301,7 +301,6 @@ class Solution:
         self, arguments: tuple[str, ...], stdin: str, timeout: float, env: dict[str, str | None]
     ) -> Finished:
         out, err = _text_stream(), _text_stream()
-        _forget_modules(self.path)  # a new process would import them anew
         with (
             _own_logging(),
             self._environment(env, [str(self.app), *arguments]),
