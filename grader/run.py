@@ -202,5 +202,6 @@ def play(exercise: Exercise, folder: Path) -> int:
             print(f"$ {command}", flush=True)
             subprocess.run(["bash", "-c", command], cwd=folder, env=env, check=False)
             print(flush=True)
-    print(f"Your turn: nox -s run -- {exercise.name} --help  (with arguments, its data is kept in .data/)")
+    kept = "is temporary, as you are root" if os.name == "posix" and os.geteuid() == 0 else "is kept in .data/"
+    print(f"Your turn: nox -s run -- {exercise.name} --help  (with arguments, its data {kept})")
     return 0
