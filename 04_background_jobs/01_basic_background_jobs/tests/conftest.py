@@ -83,8 +83,10 @@ def wait_for(client: Client) -> Callable[..., Json]:
         seen: list[Json] = []
 
         def reached() -> bool:
-            seen[:] = [client.get(location).json()]
-            return seen[0]["status"] in statuses
+            status = client.get(location).json()
+            seen[:] = [status]
+            # A job that has just been started still has its attempt to count.
+            return status["status"] in statuses and (status["status"] != "started" or status["attempts"] > 0)
 
         try:
             wait_until(reached, timeout)

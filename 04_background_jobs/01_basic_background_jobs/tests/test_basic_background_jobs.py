@@ -113,15 +113,17 @@ def test_accepted_jobs_outlive_the_web_app(
 
 
 @pytest.mark.requirement(1)
-def test_two_workers_work_at_the_same_time(client: Client, submit: Submit, start_worker: StartWorker) -> None:
-    for _ in range(2):
-        submit("/reports", REPORT)
+def test_two_workers_work_at_the_same_time(
+    client: Client, submit: Submit, start_worker: StartWorker, wait_for: WaitFor
+) -> None:
+    jobs = [submit("/reports", REPORT) for _ in range(2)]
 
-    for _ in range(2):
+    for _ in jobs:
         start_worker(ROW_SECONDS="60")
 
-    wait_until(lambda: client.get("/queue").json()["started"] == 2, message="two jobs do not run at once")
-    assert client.get("/queue").json()["workers"] == 2
+    for job in jobs:
+        wait_for(job, "started")
+    assert client.get("/queue").json() == {"queued": 0, "started": 2, "scheduled": 0, "failed": 0, "workers": 2}
 
 
 @pytest.mark.requirement(1)
