@@ -3,6 +3,7 @@
 An exercise's environment is made once, in .nox, and made anew when its requirements change.
 """
 
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -164,7 +165,7 @@ def types(session: nox.Session) -> None:
                         str(ROOT / "pyproject.toml"),
                         *files,
                         *tests,
-                        env={"MYPYPATH": str(ROOT)},
+                        env={"MYPYPATH": os.pathsep.join([str(ROOT), "tests"])},
                     )
 
 

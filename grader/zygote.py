@@ -28,6 +28,13 @@ LATE = {
         "uvicorn.protocols.websockets.auto",
     ],
     "fastapi": ["anyio._backends._asyncio", "fastapi.openapi.utils", "pydantic.v1"],
+    "pydantic": [
+        "pydantic.main",
+        "pydantic.types",
+        "pydantic._internal._generate_schema",
+        "pydantic._internal._validators",
+    ],
+    "faker": ["faker.providers.person.en_US", "faker.providers.internet.en_US"],
     "flask": ["werkzeug.serving", "flask.json.provider"],
     "sqlalchemy": ["sqlalchemy.dialects.sqlite", "sqlite3.dbapi2"],
     "psycopg": ["sqlalchemy.dialects.postgresql.psycopg", "psycopg.types.json"],

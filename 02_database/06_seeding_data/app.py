@@ -106,7 +106,7 @@ def main() -> None:  # given
         sys.exit(f"error: the database says: {getattr(error, 'orig', None) or error}")
     except KeyboardInterrupt:
         sys.exit("interrupted: nothing has changed")
-    print(json.dumps(result, indent=2))
+    print(json.dumps(result))
 
 
 def parse_arguments() -> argparse.Namespace:  # given

@@ -1,10 +1,11 @@
 """One server serves most tests. A worker is a test's own: it starts within moments and ends with the test."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 from grader.launch import Process
 from grader.solution import Client, Solution, wait_until
@@ -55,11 +56,20 @@ def client(serve: Callable[..., Client]) -> Client:
 
 
 @pytest.fixture
-def start_worker(environment: dict[str, str], solution: Solution) -> Callable[..., Process]:
-    def start_worker(**changes: str) -> Process:
-        return solution.start("worker", **environment | changes)
+def start_worker(environment: dict[str, str], solution: Solution) -> Iterator[Callable[..., Process]]:
+    """Start a worker with these variables. At the end of the test all of them are killed."""
+    workers: list[Process] = []
 
-    return start_worker
+    def start_worker(**changes: str) -> Process:
+        workers.append(solution.start("worker", **environment | changes))
+        return workers[-1]
+
+    yield start_worker
+    for worker in workers:
+        worker.kill()
+    # For a moment Redis takes one that was killed for one that waits, and would give it the next test's first job.
+    with redis.Redis.from_url(environment["REDIS_URL"]) as connection:
+        wait_until(lambda: connection.info("clients")["blocked_clients"] == 0)
 
 
 @pytest.fixture

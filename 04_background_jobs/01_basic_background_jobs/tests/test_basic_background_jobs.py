@@ -57,7 +57,7 @@ def upload(content: bytes, kind: str = "image/png") -> Json:
 
 
 def data_file(environment: dict[str, str], result: Json) -> Path:
-    return Path(environment["DATA_DIR"]) / result["file"]
+    return Path(environment["DATA_DIR"]) / str(result["file"])
 
 
 def png_size(file: Path) -> tuple[int, int]:
@@ -322,7 +322,12 @@ def test_progress_grows_while_the_job_runs_and_ends_at_100(
     job = submit("/reports", REPORT)
 
     seen: list[Json] = []
-    wait_until(lambda: seen.append(client.get(job).json()) or seen[-1]["status"] in ENDED)
+
+    def has_ended() -> bool:
+        seen.append(client.get(job).json())
+        return seen[-1]["status"] in ENDED
+
+    wait_until(has_ended)
 
     progress = [status["progress"] for status in seen]
     assert progress == sorted(progress)
@@ -352,7 +357,12 @@ def test_the_status_is_known_after_the_result_has_expired(
     fresh = wait_for(job, *ENDED)
 
     answers = [client.get(job)]
-    wait_until(lambda: answers.append(client.get(job)) or answers[-1].json().get("expired", True))
+
+    def has_expired() -> bool:
+        answers.append(client.get(job))
+        return bool(answers[-1].json().get("expired", True))
+
+    wait_until(has_expired)
 
     late = [client.delete(job), client.post(f"/dead-letters/{job.removeprefix('/jobs/')}/requeue")]
     assert {answer.status_code for answer in answers} == {200}
