@@ -4,7 +4,6 @@ An exercise's environment is made once, in .nox, and made anew when its requirem
 """
 
 import os
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,8 +16,8 @@ from grader import course as shape
 from grader import docs as readmes
 from grader import progress as path
 from grader import starter
-from grader.environments import grader, install
-from grader.exercises import ROOT, CourseError, Exercise, exercises, find, nearest
+from grader.environments import grader, install, refuse_unknown_sessions
+from grader.exercises import ROOT, CourseError, Exercise, exercises, find
 
 nox.needs_version = ">=2026.4"
 nox.options.default_venv_backend = "uv|virtualenv"
@@ -111,6 +110,18 @@ def measure(session: nox.Session) -> None:
     session.run("python", "-m", "grader", "measure", exercise.name)
 
 
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Send the running app what nobody expects, and hold its answers against its OpenAPI document.
+
+    nox -s fuzz [-- NAME] [--seconds N] [--seed N]
+    """
+    names = [name for name in session.posargs[:1] if not name.startswith("-")]
+    install(session, *group("fuzz"), of=exercises())
+    for exercise in [named(session)] if names else exercises():
+        session.run("python", "-m", "grader", "fuzz", exercise.name, *session.posargs[len(names) :])
+
+
 @nox.session(venv_backend="none")
 def docs(session: nox.Session) -> None:
     """Rewrite the generated parts of the READMEs: nox -s docs [-- NAME]."""
@@ -181,16 +192,6 @@ def lock(session: nox.Session) -> None:
     options = ["--universal", "--python-version", "3.11", "--no-header", "--no-annotate", "--strip-extras"]
     session.run("uv", "pip", "compile", "-q", *options, "-o", str(output), *session.posargs, str(requirements))
     shape.lock(output)
-
-
-def refuse_unknown_sessions() -> None:
-    """nox says only that a session was not found; the nearest name is what a person wants to hear."""
-    known = list(nox.registry.get())
-    wanted = re.findall(r"(?:^| )(?:-s|-e|--sessions?)((?: (?!-)\S+)+)", " ".join(sys.argv[1:]).partition(" -- ")[0])
-    for name in (name for names in wanted for name in names.split()):
-        plain = re.sub(r"-\d\.\d+$|\(.*", "", name)
-        if plain not in known:
-            sys.exit(f"nox: there is no session {name!r}{nearest(plain, known)}")
 
 
 refuse_unknown_sessions()

@@ -14,7 +14,7 @@ def main(arguments: list[str]) -> int:
     """Run a command; return its exit code. What a person did wrong is told in a sentence on standard error."""
     parser = argparse.ArgumentParser(prog="grader", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("check", "run", "mistakes", "starter", "measure", "docs"):
+    for name in ("check", "run", "mistakes", "starter", "measure", "docs", "fuzz"):
         command = commands.add_parser(name)
         command.add_argument("exercise", type=find)
         if name == "check":
@@ -23,6 +23,9 @@ def main(arguments: list[str]) -> int:
             command.add_argument("--solution", type=Path, help="a folder to check instead of your workspace")
         if name == "docs":
             command.add_argument("--check", action="store_true", help="compare only; fail when something would change")
+        if name == "fuzz":
+            command.add_argument("--seconds", type=_seconds, default=120, help="how long each solution is fuzzed")
+            command.add_argument("--seed", type=int, help="repeat the run that named this number")
         if name == "run":
             command.add_argument("--solution", type=Path, help="a folder to run instead of the worked solution")
     options, rest = parser.parse_known_args(arguments)
@@ -69,6 +72,12 @@ def docs(options: argparse.Namespace) -> int:
     return 0
 
 
+def fuzz(options: argparse.Namespace) -> int:
+    from grader.fuzz import fuzz  # noqa: PLC0415
+
+    return _report(fuzz(options.exercise, options.seconds, options.seed))
+
+
 def measure(options: argparse.Namespace) -> int:
     from grader.docs import write_measured  # noqa: PLC0415
 
@@ -79,6 +88,12 @@ def measure(options: argparse.Namespace) -> int:
     if experiment.returncode == 0:
         write_measured(exercise, experiment.stdout)
     return experiment.returncode
+
+
+def _seconds(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no whole number of seconds from 1")
+    return int(text)
 
 
 def _report(problems: list[str]) -> int:
@@ -93,6 +108,7 @@ COMMANDS = {
     "mistakes": mistakes,
     "starter": starter,
     "docs": docs,
+    "fuzz": fuzz,
     "measure": measure,
 }
 

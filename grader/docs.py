@@ -6,19 +6,13 @@
 import platform
 import re
 import shutil
-import socket
-import subprocess
-import tempfile
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 
 from grader.exercises import ROOT, CourseError, Exercise, cores, exercises, sections
 from grader.launch import free_address
 from grader.mistakes import Mistake
-from grader.run import commands, environment, outputs, processes
-
-START_SECONDS = 20
+from grader.run import commands, copied, environment, outputs, served
 
 
 def replace_part(text: str, name: str, content: str) -> str:
@@ -85,33 +79,13 @@ def try_outputs(exercise: Exercise) -> list[str]:
     """What the commands of "Try it" print, in a copy of the folder, with the app running if it has an HTTP face."""
     if not shutil.which("curl") and any("curl" in command for command in commands(exercise)):
         raise CourseError("curl is needed to run the README's commands, and is not installed")
-    with (
-        tempfile.TemporaryDirectory(prefix="try-", ignore_cleanup_errors=True) as temporary,
-        environment(exercise) as env,
-    ):
-        folder = Path(temporary) / exercise.name
-        shutil.copytree(exercise.path, folder, ignore=shutil.ignore_patterns("*.db", "__pycache__"))
-        _, port = free_address()
+    with environment(exercise) as env:
         if "HTTP" not in exercise.faces:
-            return outputs(exercise, folder, env, port)
-        with (Path(temporary) / "log").open("wb") as log:
-            serving = {**env, "HOST": "127.0.0.1", "PORT": str(port)}
-            with processes(exercise, folder, serving, log.fileno()) as running:
-                _wait_for(port, running, Path(log.name))
+            with copied(exercise.path) as folder:
+                _, port = free_address()
                 return outputs(exercise, folder, env, port)
-
-
-def _wait_for(port: int, running: dict[str, subprocess.Popen[bytes]], log: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError as error:
-            if time.monotonic() > deadline or any(process.poll() is not None for process in running.values()):
-                raise CourseError(f"the example does not serve:\n{log.read_text(errors='replace')}") from error
-            time.sleep(0.02)
-        else:
-            return
+        with served(exercise, exercise.path, env) as server:
+            return outputs(exercise, server.folder, env, server.port)
 
 
 def _fill(text: str, results: list[str]) -> str:

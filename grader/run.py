@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -11,10 +12,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from grader.exercises import ROOT, CourseError, Exercise
+from grader.launch import free_address
 from shared import services
+
+START_SECONDS = 20
 
 
 def run(exercise: Exercise, folder: Path, arguments: list[str]) -> int:
@@ -114,6 +119,58 @@ def processes(
                 process.wait()
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@dataclass(frozen=True)
+class Server:
+    """An example that is served from a copy of its folder."""
+
+    folder: Path
+    port: int
+    log: Path
+    running: dict[str, subprocess.Popen[bytes]]
+
+    @property
+    def output(self) -> str:
+        """What its processes have written."""
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
+
+@contextlib.contextmanager
+def copied(folder: Path) -> Iterator[Path]:
+    """Yield a temporary copy of an example's folder: what it writes beside itself goes with it."""
+    with tempfile.TemporaryDirectory(prefix="try-", ignore_cleanup_errors=True) as temporary:
+        copy = Path(temporary) / folder.name
+        shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("*.db", "__pycache__"))
+        yield copy
+
+
+@contextlib.contextmanager
+def served(exercise: Exercise, folder: Path, env: dict[str, str]) -> Iterator[Server]:
+    """Serve a copy of `folder` on a free port with the exercise's processes. Raises CourseError when it does not."""
+    with copied(folder) as copy:
+        _, port = free_address()
+        log = copy.parent / "log"
+        with (
+            log.open("wb") as file,
+            processes(exercise, copy, {**env, "HOST": "127.0.0.1", "PORT": str(port)}, file.fileno()) as running,
+        ):
+            server = Server(copy, port, log, running)
+            _wait_for(server)
+            yield server
+
+
+def _wait_for(server: Server) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", server.port), timeout=1).close()
+        except OSError as error:
+            if time.monotonic() > deadline or any(process.poll() is not None for process in server.running.values()):
+                raise CourseError(f"the example does not serve:\n{server.output}") from error
+            time.sleep(0.02)
+        else:
+            return
 
 
 def _interrupt(*_: object) -> None:

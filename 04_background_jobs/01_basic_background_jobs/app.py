@@ -21,7 +21,7 @@ LARGEST_UPLOAD = 10 * 1024 * 1024  # bytes
 IMAGE_TYPES = ("image/jpeg", "image/png", "image/webp")
 UNAVAILABLE = (errors.ConnectionError, errors.TimeoutError, errors.OutOfMemoryError)
 
-router = APIRouter()
+router = APIRouter(responses={status: {} for status in (400, 404, 409, 503)})  # what the OpenAPI document shall name
 
 
 def get_jobs(request: Request) -> Jobs:  # given
@@ -60,7 +60,7 @@ def create_email(body: EmailIn, jobs: Queued, response: Response) -> JobStatusOu
     return accept(jobs.submit("email", send_email, body.to, body.subject, body.body), response)
 
 
-@router.post("/thumbnails", status_code=202)
+@router.post("/thumbnails", status_code=202, responses={413: {}, 415: {}, 422: {}})
 def create_thumbnail(upload: Upload, jobs: Queued, response: Response) -> JobStatusOut:
     """Store the upload first, then queue: a worker may take the job before this function returns."""
     job_id = uuid4()
@@ -115,7 +115,7 @@ def answer_problem(_request: Request, error: Exception) -> JSONResponse:
 def answer_invalid(_request: Request, error: Exception) -> JSONResponse:
     """Name each wrong field and why, without the input: NaN in it would break the answer itself."""
     assert isinstance(error, RequestValidationError)
-    problems = [{"loc": problem["loc"], "msg": problem["msg"]} for problem in error.errors()]
+    problems = [{"loc": problem["loc"], "msg": problem["msg"], "type": problem["type"]} for problem in error.errors()]
     return JSONResponse({"detail": problems}, 422)
 
 
