@@ -20,6 +20,7 @@ from grader.launch import free_address
 from shared import services
 
 START_SECONDS = 20
+RELEASE_SECONDS = 60
 
 
 def run(exercise: Exercise, folder: Path, arguments: list[str]) -> int:
@@ -99,12 +100,19 @@ def procfile(exercise: Exercise) -> dict[str, list[str]]:
 def processes(
     exercise: Exercise, folder: Path, env: dict[str, str], output: int | None = None
 ) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
-    """Run the example's processes; at the end ask each to stop, and kill what does not within five seconds."""
+    """Run the example's processes; at the end ask each to stop, and kill what does not within five seconds.
+
+    The one called `release` runs first, to its end, as Procfiles have it: what must be there before the app serves.
+    """
     running: dict[str, subprocess.Popen[bytes]] = {}
     try:
-        for name, (program, *arguments) in procfile(exercise).items():
+        for name, (program, *arguments) in sorted(procfile(exercise).items(), key=lambda item: item[0] != "release"):
             command = [sys.executable if program == "python" else program, *arguments]
             running[name] = subprocess.Popen(command, cwd=folder, env=env, stdout=output, stderr=output)
+            if name == "release":
+                if code := running[name].wait(RELEASE_SECONDS):
+                    raise CourseError(f"`{program} {' '.join(arguments)}` failed with exit code {code}")
+                del running[name]
         yield running
     finally:
         before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
