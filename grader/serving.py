@@ -63,7 +63,9 @@ class _AsgiServer(_Thread):
                 await super().startup(sockets)
                 ready.set()
 
-        self._server = Announcing(uvicorn.Config(app, log_config=None, access_log=False, lifespan="auto"))
+        # No proxy is before it: an app that reads X-Forwarded-For shall see the address that it comes from.
+        config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="auto", proxy_headers=False)
+        self._server = Announcing(config)
 
         def run() -> None:
             try:

@@ -159,6 +159,10 @@ class SharedServers:
     clients: dict[object, Client] = field(default_factory=dict)
     crashes: dict[object, str] = field(default_factory=dict)
     cleanup: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    joins: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+
+    def __post_init__(self) -> None:
+        self.cleanup.callback(self.joins.close)  # last, so that all have been told to stop before one is waited for
 
 
 @dataclass
@@ -288,7 +292,7 @@ class Solution:
                 raise SolutionTimedOutError(str(error)) from None
             except (Exception, SystemExit) as error:
                 raise SolutionCrashedError(_crash(error)) from error
-        self.shared.cleanup.callback(server.join, 2)  # its end takes 0.2 s: nobody waits for it between tests
+        self.shared.joins.callback(server.join, 2)  # its end takes 0.2 s: nobody waits for it between tests
         self._cleanup.callback(server.stop)
 
         def stop() -> None:
