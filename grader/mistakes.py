@@ -76,7 +76,10 @@ def _prove_one(exercise: Exercise, path: Path) -> str:
             return f"{exercise.name}: {path.name} does not apply: {applied.stderr.strip()}"
         if fingerprint(folder) == fingerprint(exercise.path):
             return f"{exercise.name}: {path.name} changes no file of the solution: are its paths a/app.py and b/app.py?"
-        result = judge(exercise, folder, f"--requirement={mistake.breaks}")
+        try:
+            result = judge(exercise, folder, f"--requirement={mistake.breaks}")
+        except CourseError as error:
+            return f"{exercise.name}: {path.name}: {error}"
     broken = next(item for item in result.requirements if item.number == mistake.breaks)
     kinds = sorted({failure.kind or "failed" for failure in broken.failures})
     caught = "wrong" in kinds
@@ -101,13 +104,11 @@ def judge(exercise: Exercise, folder: Path, *options: str) -> Result:
             *options,
             str(exercise.tests),
         ]
-        run = subprocess.run(
-            [sys.executable, "-m", "pytest", *arguments],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=JUDGE_SECONDS,
-        )
+        command = [sys.executable, "-m", "pytest", *arguments]
+        try:
+            run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=JUDGE_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise CourseError(f"{exercise.name}: the tests still ran after {JUDGE_SECONDS} s") from None
         if not file.exists():
             raise CourseError(f"{exercise.name}: the tests did not run:\n{run.stdout[-2000:]}{run.stderr[-2000:]}")
         return Result.read(file)
