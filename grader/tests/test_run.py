@@ -34,3 +34,15 @@ def test_nothing_is_served_when_release_fails(tmp_path: Path) -> None:
         pass
 
     assert not (tmp_path / "served").exists()
+
+
+def test_what_the_exercise_gives_need_not_be_in_the_solution(tmp_path: Path) -> None:
+    (tmp_path / "fill.py").write_text("import os, pathlib; pathlib.Path(os.environ['FILE']).touch()")
+    example = exercise(tmp_path, "release: python fill.py\n")
+    solution = tmp_path / "alternative"
+    solution.mkdir()
+
+    with processes(example, solution, os.environ | {"FILE": str(tmp_path / "filled")}):
+        pass
+
+    assert (tmp_path / "filled").exists()
