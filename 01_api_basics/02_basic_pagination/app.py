@@ -1,6 +1,7 @@
 """A long list in pages: by number with totals and links, and as a feed that a cursor leads through."""
 
 import os
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -11,6 +12,8 @@ from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from http_rules import add_http_rules
 from paging import Feed, Page, ProductOut, decode_cursor, encode_cursor, link_header, number_of_pages
+from pydantic import BeforeValidator
+from pydantic_core import PydanticCustomError
 from sqlalchemy import ColumnElement, Select, create_engine, func, select, text, true, tuple_
 from sqlalchemy.orm import Session, aliased, sessionmaker
 
@@ -22,6 +25,13 @@ LARGEST_SIZE = 100
 router = APIRouter()
 
 
+def in_digits(value: str) -> str:  # given
+    """Refuse what Pydantic would read as a whole number, too: `+1`, `1.0`, `1_0`, digits of other scripts."""
+    if not re.fullmatch("[0-9]+", value):
+        raise PydanticCustomError("digits", "Input should be a whole number in digits")
+    return value
+
+
 def get_sessions(request: Request) -> sessionmaker[Session]:  # given
     """The factory that `create_app` leaves in the app's state."""
     sessions: sessionmaker[Session] = request.app.state.sessions
@@ -29,8 +39,8 @@ def get_sessions(request: Request) -> sessionmaker[Session]:  # given
 
 
 Sessions = Annotated[sessionmaker[Session], Depends(get_sessions)]
-PageNumber = Annotated[int, Query(ge=1, le=LARGEST_PAGE)]
-Size = Annotated[int, Query(ge=1, le=LARGEST_SIZE)]
+PageNumber = Annotated[int, BeforeValidator(in_digits), Query(ge=1, le=LARGEST_PAGE)]
+Size = Annotated[int, BeforeValidator(in_digits), Query(ge=1, le=LARGEST_SIZE)]
 Category = Annotated[str | None, Query(min_length=1, max_length=50, pattern=r"^[^\x00]*$")]
 After = Annotated[str | None, Query(description="The `next` of a part of the same feed")]
 LINKED: dict[int | str, dict[str, Any]] = {

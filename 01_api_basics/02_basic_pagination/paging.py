@@ -59,7 +59,7 @@ def link_header(query: bytes, page: int, pages: int) -> str:
 
 
 def with_page(query: bytes, page: int) -> str:
-    """The same URL with another `page`, as a reference relative to it; all other parameters keep their bytes."""
+    """The same URL with another `page`, as a reference relative to it; all other parameters keep their values."""
     text = query.decode(errors="surrogateescape")
     parameters = parse_qsl(text, keep_blank_values=True, errors="surrogateescape")
     others = [(name, value) for name, value in parameters if name != "page"]
@@ -85,4 +85,4 @@ def decode_cursor(cursor: str, category: str | None) -> tuple[datetime, int]:
             return created_at, product_id
     except (ValueError, struct.error, OverflowError):
         pass
-    raise ValueError("no cursor that this feed gave for this category")
+    raise ValueError("this feed gave no such cursor")

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
 from flask import Flask, Response, jsonify, request
 from sqlalchemy import Connection, Engine, NullPool, Select, and_, create_engine, event, func, or_, select, text
@@ -130,8 +130,9 @@ def neighbours(page: int, pages: int) -> dict[str, int]:
 
 
 def link(relation: str, page: int) -> str:
-    parameters = request.args.to_dict(flat=False) | {"page": [str(page)]}
-    return f'<{request.path}?{urlencode(parameters, doseq=True)}>; rel="{relation}"'
+    sent = parse_qsl(request.query_string.decode("latin-1"), keep_blank_values=True, encoding="latin-1")
+    parameters = [(name, value) for name, value in sent if name != "page"] + [("page", str(page))]
+    return f'<{request.path}?{urlencode(parameters, encoding="latin-1")}>; rel="{relation}"'
 
 
 def cursor(created_at: datetime, product_id: int, category: str | None) -> str:

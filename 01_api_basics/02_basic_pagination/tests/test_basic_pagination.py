@@ -377,6 +377,27 @@ def test_items_and_total_keep_to_the_category(client: Client, shop: Shop, catego
 
 
 @pytest.mark.requirement(3)
+@pytest.mark.parametrize("path", ["/products", "/products/feed"])
+@pytest.mark.parametrize("other", ["Books {}", " books {}", "books {} "], ids=["case", "space before", "space after"])
+def test_a_category_is_exactly_that_one(client: Client, shop: Shop, path: str, other: str) -> None:
+    number = next(numbers)
+    books = shop.add(f"books {number}", range(2))
+    others = shop.add(other.format(number), range(3))
+
+    found = [ids(get(client, path, category=name.format(number))) for name in ("books {}", other)]
+
+    assert found == [books, others]
+
+
+@pytest.mark.requirement(3)
+@pytest.mark.parametrize("letter", ["x", "ü", "👋"])
+def test_a_category_may_have_50_characters(client: Client, shop: Shop, letter: str) -> None:
+    books = shop.add(letter * 50, range(2))
+
+    assert ids(get(client, category=letter * 50)) == books
+
+
+@pytest.mark.requirement(3)
 def test_without_a_category_everything_counts(solution: Solution, own_shop: Shop) -> None:
     client = solution.serve(DATABASE_URL=own_shop.url)
     own_shop.add("one", range(3))
@@ -452,6 +473,15 @@ def test_link_keeps_the_other_parameters_encoded(client: Client, shop: Shop, nam
 
 
 @pytest.mark.requirement(3)
+def test_link_keeps_a_parameter_that_comes_twice(client: Client, shop: Shop, category: str) -> None:
+    shop.add(category, range(3))
+
+    response = client.get("/products?tag=b&tag=a&size=1&page=2")
+
+    assert {tuple(query(url)["tag"]) for url in links(response).values()} == {("b", "a")}
+
+
+@pytest.mark.requirement(3)
 def test_link_leads_back_to_the_same_resource(client: Client, shop: Shop, category: str) -> None:
     shop.add(category, range(3))
 
@@ -472,6 +502,12 @@ NO_NUMBERS = [
     pytest.param("1.5", id="a fraction"),
     pytest.param("", id="empty"),
     pytest.param("1e2", id="an exponent"),
+    pytest.param("1.0", id="a whole number with a point"),
+    pytest.param("+1", id="with a plus"),
+    pytest.param(" 1", id="behind a space"),
+    pytest.param("1_0", id="with an underscore"),
+    pytest.param("１", id="a digit of full width"),  # noqa: RUF001
+    pytest.param("٣", id="a digit of another script"),
     pytest.param("NaN", id="NaN"),
     pytest.param("1\x00", id="with a NUL"),
     pytest.param("9223372036854775807", id="the largest of 64 bits"),
@@ -613,3 +649,24 @@ def test_a_cursor_of_another_feed_is_422(client: Client, cursor: str, other: dic
     response = client.get("/products/feed", params={**other, "after": cursor})
 
     assert response.status_code == 422
+
+
+@pytest.mark.requirement(1)
+def test_a_cursor_holds_after_a_restart_and_in_another_process(solution: Solution, own_shop: Shop) -> None:
+    expected = own_shop.add("books", range(4))
+    one, other = (solution.serve(isolated=True, DATABASE_URL=own_shop.url) for _ in range(2))
+
+    cursor = get(one, "/products/feed", size=2)["next"]
+    one.stop()
+
+    assert ids(get(other, "/products/feed", size=2, after=cursor)) == expected[2:]
+
+
+@pytest.mark.requirement(1)
+def test_the_size_may_change_from_part_to_part(client: Client, shop: Shop, category: str) -> None:
+    expected = shop.add(category, range(6))
+    cursor = get(client, "/products/feed", category=category, size=2)["next"]
+
+    rest = get(client, "/products/feed", category=category, size=3, after=cursor)
+
+    assert ids(rest) == expected[2:5]
