@@ -53,7 +53,7 @@ def limit_rate(request: Request, response: Response) -> None:
     """Count the request and say in the answer what is left. Raises QuotaExceededError when nothing was."""
     state = request.app.state
     client = client_key(
-        api_key=",".join(request.headers.getlist("X-API-Key")),
+        api_key=",".join(filter(None, request.headers.getlist("X-API-Key"))),
         peer=request.client.host if request.client else "",
         forwarded_for=",".join(request.headers.getlist("X-Forwarded-For")),  # it may come on several lines
         proxies=state.proxies,

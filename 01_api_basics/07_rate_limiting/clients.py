@@ -1,13 +1,14 @@
 """Who is asking: an API key, or the address that the request came from, which only our own proxies may tell us."""
 
 import hashlib
+import re
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
-SUBSCRIBER_BITS = 64  # the part of an IPv6 address that a provider gives to one customer (RFC 6177)
+SUBSCRIBER_BITS = 64  # a customer gets at least all addresses that begin alike (RFC 6177)
 NOBODY = "unknown"  # a server on a Unix socket knows no address; all who come that way are one client
 
 
@@ -49,10 +50,8 @@ def client_address(peer: str, forwarded_for: str, proxies: Sequence[Network]) ->
 def parse_address(text: str) -> Address | None:
     """Read 192.0.2.1, 192.0.2.1:5000, 2001:db8::1 or [2001:db8::1]:5000. None for what is no address."""
     text = text.strip()
-    if text.startswith("["):
-        text = text[1:].partition("]")[0]
-    elif text.count(":") == 1:
-        text = text.partition(":")[0]
+    if with_port := re.fullmatch(r"\[([^]]+)\](?::[0-9]{1,5})?|([0-9.]+):[0-9]{1,5}", text):
+        text = with_port[1] or with_port[2]
     try:
         address = ip_address(text.partition("%")[0])  # fe80::1%eth0: the interface says nothing about the client
     except ValueError:

@@ -56,11 +56,14 @@ def sliding_log() -> str:
         local clock = redis.call('TIME')
         local now = clock[1] * 1000000 + clock[2]
 
-        local oldest = redis.call('LINDEX', KEYS[1], 0)
-        while oldest and oldest + window <= now do
-            redis.call('LPOP', KEYS[1])
-            oldest = redis.call('LINDEX', KEYS[1], 0)
+        -- The times are in order: halving finds the first one that still counts.
+        local first, last = 0, redis.call('LLEN', KEYS[1])
+        while first < last do
+            local middle = math.floor((first + last) / 2)
+            if redis.call('LINDEX', KEYS[1], middle) + window <= now then first = middle + 1 else last = middle end
         end
+        redis.call('LTRIM', KEYS[1], first, -1)
+        local oldest = redis.call('LINDEX', KEYS[1], 0)
 
         local used = redis.call('LLEN', KEYS[1])
         local passes = used < quota
@@ -81,7 +84,7 @@ class Limiter:
         self.limit = limit
         self.outage = Outage()
         try:
-            (urlsplit(redis_url).hostname or "").encode("idna")
+            (urlsplit(redis_url).hostname or "").encode("idna")  # a label of 64 letters would raise at each request
             self.redis = redis.Redis.from_url(
                 redis_url,
                 socket_connect_timeout=ANSWER_SECONDS,
@@ -119,6 +122,7 @@ class Outage:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.lasts = False
+        self.is_told = False
         self.next_try = 0.0
         self.next_line = 0.0
 
@@ -135,9 +139,10 @@ class Outage:
             if time.monotonic() >= self.next_line:
                 log.warning("Redis does not answer, so requests are not limited: %s", error)
                 self.next_line = time.monotonic() + QUIET_SECONDS
+                self.is_told = True
 
     def end(self) -> None:
         with self.lock:
-            if self.lasts:
+            if self.is_told:
                 log.warning("Redis answers again, so requests are limited")
-                self.lasts, self.next_line = False, 0.0
+            self.lasts = self.is_told = False

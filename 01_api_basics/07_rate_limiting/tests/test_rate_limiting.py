@@ -292,6 +292,8 @@ def forwarded(*lines: str) -> list[tuple[str, str]]:
         pytest.param(["2001:db8::1"], ["2001:DB8:0:0::1"], id="IPv6 written in another way"),
         pytest.param(["2001:db8::1"], ["2001:db8::ffff:2"], id="the same IPv6 network"),
         pytest.param(["192.0.2.1, unknown"], ["192.0.2.2, unknown"], id="an entry that is no address"),
+        pytest.param(["192.0.2.1, 6.6.6.6:x"], ["192.0.2.2, 6.6.6.6:x"], id="a port that is none"),
+        pytest.param(["192.0.2.1, [2001:db8::1]x"], ["192.0.2.2, [2001:db8::1]x"], id="something behind a bracket"),
         pytest.param(["192.0.2.1, 999.1.1.1, 10.1.2.3"], ["10.1.2.3"], id="no address before a trusted proxy"),
         pytest.param([], ["<script>"], id="nothing and garbage"),
     ],
@@ -322,6 +324,16 @@ def test_behind_trusted_proxies_these_are_two_clients(serve: Serve, one: list[st
     answers = statuses(client, forwarded(*one), times=1) + statuses(client, forwarded(*other), times=1)
 
     assert answers == [200, 200]
+
+
+@pytest.mark.requirement(2)
+def test_one_trusted_address_does_not_make_its_network_trusted(serve: Serve) -> None:
+    client = serve(RATE_LIMIT="1/60", TRUSTED_PROXIES="127.0.0.1, 2001:db8:9::5")
+
+    answers = statuses(client, forwarded("192.0.2.1, 2001:db8:9::6"), times=1)
+    answers += statuses(client, forwarded("192.0.2.2, 2001:db8:9::6"), times=1)
+
+    assert answers == [200, 429]
 
 
 @pytest.mark.requirement(2)
@@ -413,7 +425,26 @@ def test_every_answer_tells_how_many_requests_are_left_and_for_how_long(serve: S
     left = [parse_field(answer.headers["RateLimit"])[1] for answer in answers]
     assert [parameters["r"] for parameters in left] == [4, 3, 2, 1, 0, 0, 0]
     assert [parameters["t"] for parameters in left if parameters["t"] not in range(61)] == []
-    assert left[-1]["t"] in range(int(answers[-1].headers["Retry-After"]) + 1)
+    assert left[-1]["t"] == int(answers[-1].headers["Retry-After"])
+
+
+@pytest.mark.requirement(3)
+def test_what_is_told_of_time_is_about_the_request_that_leaves_the_window_next(serve: Serve, api_key: Headers) -> None:
+    client = serve(RATE_LIMIT="2/3")
+    first = time.monotonic()
+    client.get("/resource", headers=api_key)
+    time.sleep(1.2)
+
+    second, refused = (client.get("/resource", headers=api_key) for _ in range(2))
+    left = 3 - (time.monotonic() - first)
+
+    _, fields = parse_field(second.headers["RateLimit"])
+    retry_after = int(refused.headers["Retry-After"])
+    assert (second.status_code, refused.status_code) == (200, 429)
+    assert (fields["r"], fields["t"]) in [(0, 1), (0, 2)]
+    assert left <= retry_after <= 2
+    time.sleep(retry_after)
+    assert statuses(client, api_key, times=1) == [200]
 
 
 @pytest.mark.requirement(3)
