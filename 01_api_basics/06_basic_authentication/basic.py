@@ -6,6 +6,9 @@ import unicodedata
 from dataclasses import dataclass, field
 
 CHALLENGE = 'Basic realm="users", charset="UTF-8"'
+# NFC makes one character of four at most, so that no right name and password are longer. It takes time in proportion to
+# the square of what it is given: a few hundred kilobytes would keep the whole server busy for minutes.
+LONGEST_TEXT = 4 * (64 + 1 + 72)
 CONTROL_CHARACTERS = r"\x00-\x1f\x7f-\x9f"
 
 
@@ -33,7 +36,7 @@ def parse(header: str | None) -> Credentials | None:
     except ValueError:
         return None
     username, colon, password = text.partition(":")  # the first colon: a password may hold others
-    if not colon or re.search(f"[{CONTROL_CHARACTERS}]", text):
+    if not colon or len(text) > LONGEST_TEXT or re.search(f"[{CONTROL_CHARACTERS}]", text):
         return None
     return Credentials(to_nfc(username), to_nfc(password))
 

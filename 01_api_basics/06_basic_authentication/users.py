@@ -4,7 +4,7 @@ import re
 import secrets
 
 import bcrypt
-from basic import CONTROL_CHARACTERS, Credentials, to_nfc
+from basic import CONTROL_CHARACTERS, LONGEST_TEXT, Credentials, to_nfc
 from sqlalchemy import Engine, String
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
@@ -78,7 +78,8 @@ def validate(body: object) -> Credentials:
     """Return the body's credentials in NFC, ready to be registered. Raises InvalidError."""
     if not isinstance(body, dict):
         raise InvalidError({"body": "send an object with username and password"})
-    username, password = (to_nfc(text) if isinstance(text := body.get(field), str) else "" for field in RULES)
+    sent = [body.get(field) for field in RULES]
+    username, password = (to_nfc(text) if isinstance(text, str) and len(text) <= LONGEST_TEXT else "" for text in sent)
     right = {
         "username": USERNAME.fullmatch(username),
         "password": PASSWORD.fullmatch(password) and len(password.encode()) <= LONGEST_PASSWORD,
