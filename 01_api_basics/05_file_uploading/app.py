@@ -1,6 +1,8 @@
 """Files from strangers: read to disk within a limit, told by their content, handed out so that they do no harm."""
 
 import os
+import re
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -62,10 +64,18 @@ def answer_error(error: HTTPException) -> Response:
     return response
 
 
+def read_limit() -> int:
+    """The most bytes of a file from MAX_UPLOAD_BYTES, 5 MiB unless set. Raises ValueError."""
+    text = os.environ.get("MAX_UPLOAD_BYTES", "5242880")
+    if not re.fullmatch("[1-9][0-9]{0,14}", text):
+        raise ValueError(f"MAX_UPLOAD_BYTES is a whole number from 1, not {text!r}")
+    return int(text)
+
+
 def create_app() -> Flask:
-    """Return the app that keeps files in UPLOAD_DIR, each of at most MAX_UPLOAD_BYTES."""
+    """Return the app that keeps files in UPLOAD_DIR. Raises ValueError for bad MAX_UPLOAD_BYTES."""
     app = Flask(__name__)
-    app.config["MAX_UPLOAD_BYTES"] = int(os.environ.get("MAX_UPLOAD_BYTES", "5242880"))  # 5 MiB
+    app.config["MAX_UPLOAD_BYTES"] = read_limit()
     app.config["STORAGE"] = DiskStorage(Path(os.environ.get("UPLOAD_DIR", "uploads")))
     app.register_blueprint(routes)
     app.register_error_handler(HTTPException, answer_error)
@@ -74,7 +84,11 @@ def create_app() -> Flask:
 
 def main() -> None:  # given
     """Serve the app on HOST and PORT."""
-    create_app().run(os.environ.get("HOST", "127.0.0.1"), int(os.environ.get("PORT", "8000")))
+    try:
+        app = create_app()
+    except ValueError as error:
+        sys.exit(str(error))
+    app.run(os.environ.get("HOST", "127.0.0.1"), int(os.environ.get("PORT", "8000")))
 
 
 if __name__ == "__main__":

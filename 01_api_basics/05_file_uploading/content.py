@@ -48,8 +48,8 @@ def identify(file: IO[bytes]) -> Kind:
 def decode(file: IO[bytes], image_format: str) -> None:
     """Decode the image (an animation's first frame). Raises UnprocessableEntity if that fails or takes too much.
 
-    The header says how large it becomes, and `open` reads only that. Pillow itself warns from 89 million pixels on
-    and raises an error from 179 million.
+    The header says how large it becomes, and `open` reads only that (of a WebP, all of it). Pillow itself warns from
+    89 million pixels on and raises an error from 179 million.
     """
     file.seek(0)
     try:

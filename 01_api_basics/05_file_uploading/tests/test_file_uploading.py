@@ -125,7 +125,7 @@ def test_an_upload_is_answered_with_201_its_url_and_what_it_is(client: Client) -
 
 @pytest.mark.requirement(1)
 def test_text_fields_beside_the_file_are_ignored(client: Client) -> None:
-    fields = [part(b"text", f"field{number}", filename=None) for number in range(10)]
+    fields = [part(b"text" * 12_000, f"field{number}", filename=None) for number in range(10)]
 
     response = post(client, b"".join(fields[:5]) + part(PDF) + b"".join(fields[5:]) + END)
 
@@ -226,6 +226,17 @@ def test_a_file_is_accepted_and_comes_back_byte_for_byte(
 
     assert uploaded["content_type"] == content_type
     assert client.get(path_of(uploaded)).content == content
+
+
+@pytest.mark.requirement(2)
+def test_a_file_may_come_byte_by_byte(client: Client) -> None:
+    content = image("PNG", size=4)
+    form = part(content, filename="tiny.png") + END
+
+    response = post(client, (form[index : index + 1] for index in range(len(form))))
+
+    assert response.status_code == 201
+    assert client.get(path_of(response.json())).content == content
 
 
 # 3. Size and type.
