@@ -129,7 +129,7 @@ def sent_note() -> NoteIn:
     except ValidationError as error:
         problems = error.errors(include_input=False, include_context=False, include_url=False)
     if problems[0]["type"] == "json_invalid":
-        raise ApiError(400, "malformed_json", problems[0]["msg"])
+        raise ApiError(400, "malformed_json", "The body is no JSON")
     fields = [{"field": ".".join(map(str, problem["loc"])), "message": problem["msg"]} for problem in problems]
     raise ApiError(422, "validation_failed", "The note is not valid; see its fields", fields)
 

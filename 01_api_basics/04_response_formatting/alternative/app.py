@@ -145,7 +145,7 @@ async def sent_note(request: Request) -> NoteIn:
     except ValidationError as error:
         problems = error.errors(include_input=False, include_context=False, include_url=False)
     if problems[0]["type"] == "json_invalid":
-        raise ApiError(400, "malformed_json", problems[0]["msg"])
+        raise ApiError(400, "malformed_json", "This is no JSON")
     fields = [FieldError(field=".".join(map(str, each["loc"])), message=each["msg"]) for each in problems]
     raise ApiError(422, "validation_failed", "This is no valid note", fields)
 

@@ -164,6 +164,36 @@ def test_the_route_that_fails_is_an_unknown_one_outside_of_tests(empty: Client) 
     assert error(response)["code"] == "route_not_found"
 
 
+@pytest.mark.requirement(1)
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        pytest.param("If-Match", '"other"', id="If-Match"),
+        pytest.param("If-Match", "*", id="If-Match, any"),
+        pytest.param("If-Unmodified-Since", "Mon, 01 Jan 2024 00:00:00 GMT", id="If-Unmodified-Since"),
+        pytest.param("If-Modified-Since", "Mon, 01 Jan 2024 00:00:00 GMT", id="If-Modified-Since"),
+        pytest.param("Range", "bytes=0-3", id="Range"),
+        pytest.param("Range", "bytes=9999-", id="a Range that is not there"),
+        pytest.param("Accept", "text/html", id="Accept"),
+    ],
+)
+def test_status_and_envelope_agree_whatever_the_headers_ask(
+    client: Client, create: Create, name: str, value: str
+) -> None:
+    response = client.get(url(create()), headers={name: value})
+
+    if response.is_error:
+        error(response)
+    elif response.status_code != 304:
+        data(response)
+
+
+@pytest.mark.requirement(1)
+def test_fields_are_only_where_single_fields_are_wrong(client: Client) -> None:
+    assert "fields" not in error(client.get("/nowhere"))
+    assert "fields" not in error(client.get("/notes/999999"))
+
+
 # 2. The errors.
 
 
@@ -321,6 +351,23 @@ def test_an_id_that_cannot_be_one_is_404(client: Client, method: str, note_id: s
 
 
 @pytest.mark.requirement(2)
+@pytest.mark.parametrize("spelling", ["0{}", "+{}", "{}.0", "%20{}", "{}%20", "{}_", "0x{}"])
+def test_an_id_has_one_spelling(client: Client, create: Create, spelling: str) -> None:
+    note = create()
+
+    assert client.get(f"/notes/{spelling.format(note['id'])}").status_code == 404
+    assert client.delete(f"/notes/{spelling.format(note['id'])}").status_code == 404
+    assert client.get(url(note)).status_code == 200
+
+
+@pytest.mark.requirement(2)
+def test_digits_of_another_script_are_no_id(client: Client, create: Create) -> None:
+    number = str(create()["id"]).translate({48 + digit: 0x660 + digit for digit in range(10)})
+
+    assert client.get(f"/notes/{number}").status_code == 404
+
+
+@pytest.mark.requirement(2)
 def test_debug_switches_do_not_open_a_500(solution: Solution) -> None:
     client = solution.serve(ENVIRONMENT="testing", FLASK_DEBUG="1", DEBUG="1", PYTHONDEVMODE="1")
 
@@ -392,6 +439,25 @@ def test_the_latest_note_is_the_one_that_came_last(client: Client, create: Creat
 
 
 @pytest.mark.requirement(3)
+def test_the_latest_note_is_never_one_that_was_deleted(client: Client, create: Create) -> None:
+    milk, bread = create("Milk"), create("Bread")
+    client.delete(url(bread))
+
+    assert data(client.get("/latest")) == milk
+
+
+@pytest.mark.requirement(3)
+def test_an_id_is_never_given_twice(client: Client, create: Create) -> None:
+    milk, bread = create("Milk"), create("Bread")
+    client.delete(url(milk))
+
+    salt = create("Salt")
+
+    assert salt["id"] not in (milk["id"], bread["id"])
+    assert data(client.get(url(bread))) == bread
+
+
+@pytest.mark.requirement(3)
 def test_deleting_is_a_204_without_a_body_and_then_a_404(client: Client, create: Create) -> None:
     path = url(create())
 
@@ -416,6 +482,18 @@ def test_what_the_client_has_already_is_a_304_without_a_body(
 
     assert [(response.status_code, response.content) for response in responses] == [(304, b"")] * 2
     assert {response.headers["ETag"] for response in responses} == {etag}
+
+
+@pytest.mark.requirement(3)
+@pytest.mark.parametrize("value", ['"other"', '"*"', '"a*b"', '"x{tag}"', '"{tag}x"'])
+def test_another_etag_is_no_304(client: Client, create: Create, value: str) -> None:
+    path = url(create())
+    etag = client.get(path).headers["ETag"]
+    assert re.fullmatch(r'(W/)?"[!#-~]*"', etag)
+
+    response = client.get(path, headers={"If-None-Match": value.format(tag=etag.removeprefix("W/").strip('"'))})
+
+    assert response.status_code == 200
 
 
 @pytest.mark.requirement(3)
