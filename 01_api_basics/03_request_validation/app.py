@@ -43,7 +43,9 @@ PLAIN_WORDS = {
     "string_too_short": "must have at least {min_length} characters",
     "string_too_long": "must have at most {max_length} characters",
     "string_pattern_mismatch": "must match {pattern}",
-    "too_long": "must have at most {max_length} items",
+    "list_type": "must be a list",
+    "too_short": "must not be shorter than {min_length}",  # of a secret, whose length Pydantic would tell
+    "too_long": "must not be longer than {max_length}",
     "greater_than": "must be greater than {gt}",
     "greater_than_equal": "must be at least {ge}",
     "less_than_equal": "must be at most {le}",

@@ -79,8 +79,8 @@ Tags = Annotated[
 ]
 Price = Annotated[
     Decimal,
-    BeforeValidator(written_as_number),
     Field(gt=0, le=HIGHEST_PRICE, decimal_places=2),
+    BeforeValidator(written_as_number),
     AfterValidator(in_cents),
     WithJsonSchema(NUMBER, mode="validation"),
 ]

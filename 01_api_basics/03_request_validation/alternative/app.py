@@ -60,7 +60,8 @@ def text(longest: int, shortest: int = 1, *, blank: bool = False, form: re.Patte
         if not isinstance(value, str):
             here.wrong("type", "must be a string")
         elif not shortest <= len(value) <= longest:
-            here.wrong("length", f"must have {shortest} to {longest} characters")
+            limits = f"exactly {longest}" if shortest == longest else f"{shortest} to {longest}"
+            here.wrong("length", f"must have {limits} characters")
         elif "\0" in value or is_half_a_character(value):
             here.wrong("character", "must not have NUL or half surrogates")
         elif not blank and value.isspace():
@@ -167,7 +168,7 @@ def body(check: Check) -> Any:
         raise InvalidError(415, [Problem("", "content_type", "must be sent as application/json")])
     try:
         data = request.get_data()
-    except ClientDisconnected:
+    except (ClientDisconnected, OSError):  # Werkzeug raises OSError for chunks that are none
         raise InvalidError(400, [Problem("", "cut_short", "ended before its Content-Length")]) from None
     here = Checking()
     value = check(read_json(data), here)
