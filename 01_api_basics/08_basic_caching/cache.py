@@ -109,10 +109,13 @@ class Cache:
             if found or time.monotonic() > deadline:
                 return found, generation, None
             lock = self.redis.lock(f"{PREFIX}:lock:{generation.hex()}:{key}", timeout=LOAD_SECONDS)
-            has_waited = generation == waited_for
-            if not await lock.locked() if has_waited else await lock.acquire(blocking=False):
-                found, _ = await self._find(key, tag)  # who had the lock may have stored the entry since we looked
-                return found, generation, None if has_waited else lock
+            if generation != waited_for:
+                if await lock.acquire(blocking=False):
+                    found, _ = await self._find(key, tag)  # who had it before may have stored the entry since we looked
+                    return found, generation, lock
+            elif not await lock.locked():
+                found, _ = await self._find(key, tag)
+                return found, generation, None
             waited_for = generation
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, 0.3)  # nobody waits much longer than the load takes
