@@ -8,7 +8,7 @@ import inspect
 import socket
 import threading
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import IO, Any, Protocol, cast
 
 START_SECONDS = 10.0
 
@@ -87,10 +87,31 @@ class _AsgiServer(_Thread):
 
 class _WsgiServer(_Thread):
     def __init__(self, app: Any, listener: socket.socket) -> None:
-        from werkzeug.serving import make_server  # noqa: PLC0415  ASGI solutions do without
+        from werkzeug.serving import (  # noqa: PLC0415  ASGI solutions do without
+            DechunkedInput,
+            WSGIRequestHandler,
+            make_server,
+        )
+
+        class WholeChunks(DechunkedInput):
+            """Werkzeug 3.1 counts what a client does not send of a chunk, and the interpreter reads past the buffer."""
+
+            def readinto(self, buffer: Any) -> int:
+                size = len(buffer)
+                count = super().readinto(buffer)
+                if len(buffer) < size:
+                    raise OSError("the body ends in the middle of a chunk")
+                return count
+
+        class Handler(WSGIRequestHandler):
+            def make_environ(self) -> dict[str, Any]:
+                environ = super().make_environ()
+                if isinstance(environ["wsgi.input"], DechunkedInput):
+                    environ["wsgi.input"] = WholeChunks(cast("IO[bytes]", self.rfile))
+                return environ
 
         host, port = listener.getsockname()
-        self._server = make_server(host, port, app, threaded=True, fd=listener.fileno())
+        self._server = make_server(host, port, app, threaded=True, fd=listener.fileno(), request_handler=Handler)
         listener.close()  # the server has a copy
         super().__init__(lambda: self._server.serve_forever(poll_interval=0.02))
 

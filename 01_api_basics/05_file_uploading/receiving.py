@@ -1,10 +1,11 @@
 """Reading an upload piece by piece: counted and hashed on its way to the disk, and ended where the limit is."""
 
 import hashlib
-from typing import IO, cast
+import io
+from typing import IO, Any, cast
 
 from flask import Request
-from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
+from werkzeug.exceptions import BadRequest, ClientDisconnected, RequestEntityTooLarge, UnsupportedMediaType
 from werkzeug.formparser import FormDataParser
 
 FORM = "multipart/form-data"
@@ -40,6 +41,30 @@ class Incoming:
         return self._file.seek(offset)
 
 
+class WholeChunks(io.RawIOBase):
+    """What Werkzeug's own server reads of a body in chunks, up to where the client hangs up.
+
+    In a chunk that is cut short that server (3.1) counts bytes which it did not get, and `read` would then return
+    whatever lies in memory behind the buffer, or crash.
+    """
+
+    def __init__(self, source: io.RawIOBase) -> None:
+        self._source = source
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill the buffer. Raises ClientDisconnected."""
+        target = memoryview(buffer)
+        piece = bytearray(len(target))
+        size = self._source.readinto(piece) or 0
+        if len(piece) < len(target):
+            raise ClientDisconnected
+        target[:size] = piece[:size]
+        return size
+
+
 def receive(request: Request, file: IO[bytes], limit: int) -> Incoming:
     """Read the request's one file, of at most `limit` bytes, into `file`; drop the other fields.
 
@@ -48,6 +73,8 @@ def receive(request: Request, file: IO[bytes], limit: int) -> Incoming:
     """
     if request.mimetype != FORM:
         raise UnsupportedMediaType(f"send {FORM}, not {request.mimetype or 'a body without a type'}")
+    if isinstance(source := request.environ["wsgi.input"], io.RawIOBase):
+        request.environ["wsgi.input"] = WholeChunks(source)
     request.max_content_length = limit + MAX_OTHER_BYTES  # refuses by Content-Length before anything is read
     incoming: list[Incoming] = []
 
