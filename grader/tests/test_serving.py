@@ -25,7 +25,7 @@ def test_a_chunk_that_is_cut_short_is_an_error_and_not_what_lies_in_memory() -> 
     server = serving.serve(app, listener)
     try:
         with socket.create_connection(address) as client:
-            client.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nc000\r\nshort")
+            client.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nfffff\r\nshort")
         wait_until(lambda: read)
     finally:
         server.stop()
