@@ -112,10 +112,41 @@ def test_postgres_ends_even_when_its_guardian_is_killed() -> None:
 
 def test_a_server_leaves_no_files_behind() -> None:
     with services.postgres() as url:
-        folder = Path(url.partition("host=")[2])
-        assert folder.exists()
+        with psycopg.connect(url) as connection:
+            [[data]] = connection.execute("SHOW data_directory").fetchall()
+        folders = [Path(url.partition("host=")[2]), Path(data)]
+        assert all(folder.exists() for folder in folders)
 
-    assert not folder.exists()
+    assert not any(folder.exists() for folder in folders)
+
+
+@pytest.mark.parametrize("room, where", [(0, "/dev/shm"), (2**62, "scratch")])  # noqa: S108
+def test_data_lies_in_memory_where_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int, where: str
+) -> None:
+    monkeypatch.setattr(services, "ROOM_IN_MEMORY", room)
+    in_scratch = where == "scratch" or not Path(where).is_dir()
+
+    with services._in_memory(tmp_path) as folder:
+        assert Path(folder).is_relative_to(tmp_path if in_scratch else where)
+
+    assert not Path(folder).exists()
+
+
+def test_what_a_killed_guardian_left_in_memory_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(services, "ROOM_IN_MEMORY", 0)
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    left, used = (Path(f"/dev/shm/exercise-data-{pid}-x") for pid in (ended.pid, os.getpid()))  # noqa: S108
+    if not left.parent.is_dir():
+        pytest.skip("there is no folder in memory here")
+    for folder in (left, used):
+        folder.mkdir()
+
+    with services._in_memory(tmp_path):
+        assert (left.exists(), used.exists()) == (False, True)
+
+    used.rmdir()
 
 
 def test_two_users_at_once_have_servers_of_their_own() -> None:
