@@ -164,20 +164,14 @@ def types(session: nox.Session) -> None:
     """Check types strictly, folder by folder."""
     install(session, *group("types"), *group("measure"), *group("grader"), of=exercises())
     session.run("mypy", "shared", "grader", "noxfile.py")
+    env = {"MYPYPATH": os.pathsep.join([str(ROOT), "tests"]), "MYPY_CACHE_DIR": str(ROOT / ".mypy_cache")}
     for exercise in exercises():
         for folder in (exercise.path, exercise.path / "alternative"):
             files = sorted(file.name for file in folder.glob("*.py"))
             if files:
                 with session.chdir(folder):
-                    tests = ["tests"] * (folder / "tests").exists()
-                    session.run(
-                        "mypy",
-                        "--config-file",
-                        str(ROOT / "pyproject.toml"),
-                        *files,
-                        *tests,
-                        env={"MYPYPATH": os.pathsep.join([str(ROOT), "tests"])},
-                    )
+                    files += [name for name in ("migrations", "tests") if (folder / name).exists()]
+                    session.run("mypy", "--config-file", str(ROOT / "pyproject.toml"), *files, env=env)
 
 
 @nox.session

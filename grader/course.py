@@ -80,7 +80,7 @@ def _readme_problems(exercise: Exercise) -> Iterator[str]:
     expected = [heading for heading in HEADINGS if heading in headings or heading not in OPTIONAL]
     if headings != expected:
         yield f"the README's headings are {', '.join(headings)}; they should be {', '.join(expected)}"
-    generated = r"<!-- (\w+) -->.*?<!-- /\1 -->|^```console\n.*?^```$"
+    generated = r"<!-- (\w+) -->.*?<!-- /\1 -->|^```(?:console|mermaid)\n.*?^```$"
     lines = re.sub(generated, "", exercise.readme, flags=re.DOTALL | re.MULTILINE).count("\n")
     if lines not in README_LINES:
         yield f"the README has {lines} lines of its own, not {README_LINES.start} to {README_LINES.stop - 1}"

@@ -35,7 +35,10 @@ def path_table(of: list[Exercise], relative_to: Path) -> str:
 
 
 def write_tables(*, check: bool) -> list[str]:
-    """Write the path into the root's and the sections' READMEs; return the names of those that changed (would)."""
+    """Write the path into the root's README, and path and diagram into the sections'.
+
+    Returns the names of the files that changed (would change).
+    """
     stale = []
     everything = exercises()
     readmes = [(ROOT / "README.md", everything)]
@@ -45,8 +48,10 @@ def write_tables(*, check: bool) -> list[str]:
         if (section / "README.md").exists()
     ]
     for readme, of in readmes:
-        content = path_table(of, readme.parent)
-        stale += _update(readme, replace_part(readme.read_text(encoding="utf-8"), "path", content), check=check)
+        text = replace_part(readme.read_text(encoding="utf-8"), "path", path_table(of, readme.parent))
+        if "<!-- diagram -->" in text:
+            text = replace_part(text, "diagram", diagram_of(of))
+        stale += _update(readme, text, check=check)
     return stale
 
 
@@ -71,7 +76,7 @@ def mistakes_table(exercise: Exercise) -> str:
     for mistake in map(Mistake.read, exercise.mistakes):
         sentence = exercise.requirements[mistake.breaks].sentence if mistake.breaks in exercise.requirements else "?"
         link = f"[{mistake.name.replace('_', ' ')}](mistakes/{mistake.name}.patch)"
-        rows.append(f"| {link} | {mistake.summary} | {mistake.breaks}. {sentence} |")
+        rows.append(f"| {link} | {mistake.prose} | {mistake.breaks}. {sentence} |")
     return "\n".join(rows)
 
 
@@ -89,7 +94,10 @@ def try_outputs(exercise: Exercise) -> list[str]:
 
 
 def _fill(text: str, results: list[str]) -> str:
-    """Put each command's output below it, in place of what stands there."""
+    """Put each command's output below it, in place of what stands there.
+
+    A ```mermaid block right after a ```console block takes what the last command printed: GitHub draws it.
+    """
     remaining = iter(results)
 
     def fill(found: re.Match[str]) -> str:
@@ -102,9 +110,19 @@ def _fill(text: str, results: list[str]) -> str:
                 output = next(remaining)
             elif line.startswith("> "):
                 lines.append(line)
+        if found[2]:
+            return "```console\n" + "\n".join(lines) + "\n```\n\n```mermaid\n" + output + "\n```"
         return "```console\n" + "\n".join(lines + output.splitlines()) + "\n```"
 
-    return re.sub(r"^```console\n(.*?)^```", fill, text, flags=re.DOTALL | re.MULTILINE)
+    return re.sub(r"^```console\n(.*?)^```(\n\n```mermaid\n.*?^```)?", fill, text, flags=re.DOTALL | re.MULTILINE)
+
+
+def diagram_of(of: list[Exercise]) -> str:
+    """The first ```mermaid block in the exercises' READMEs. Raises CourseError when there is none."""
+    for exercise in of:
+        if found := re.search(r"^```mermaid\n.*?^```", exercise.readme, re.DOTALL | re.MULTILINE):
+            return found[0]
+    raise CourseError("no exercise of the section has a ```mermaid block")
 
 
 def write_measured(exercise: Exercise, figures: str) -> None:

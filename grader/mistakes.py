@@ -5,13 +5,12 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from grader.exercises import CourseError, Exercise, cores
-from grader.results import Result
+from grader.results import Result, TestResult
 from grader.starter import copy_solution, fingerprint, make_starter
 
 JUDGE_SECONDS = 600
@@ -29,11 +28,6 @@ class Mistake:
     def name(self) -> str:
         return self.path.stem
 
-    @property
-    def summary(self) -> str:
-        """The first sentence of its prose."""
-        return re.split(r"(?<=[.!?])\s", self.prose, maxsplit=1)[0]
-
     @classmethod
     def read(cls, path: Path) -> "Mistake":
         """Read a patch; CourseError when its head lacks the prose or the requirement."""
@@ -50,46 +44,60 @@ def prove(exercise: Exercise) -> list[str]:
     if not exercise.mistakes:
         return [f"{exercise.name}: there are no mistakes to prove the tests with"]
     with ThreadPoolExecutor(cores()) as pool:
-        problems = list(pool.map(lambda path: _prove_one(exercise, path), exercise.mistakes))
+        problems = list(pool.map(lambda path: prove_one(exercise, path), exercise.mistakes))
     return [problem for problem in problems if problem]
 
 
-def _prove_one(exercise: Exercise, path: Path) -> str:
+def prove_one(exercise: Exercise, path: Path) -> str:
+    """Run the tests of the requirement that a mistake breaks; return what is wrong, or nothing if they catch it."""
     try:
         mistake = Mistake.read(path)
+        with tempfile.TemporaryDirectory(prefix="mistake-", ignore_cleanup_errors=True) as temporary:
+            folder = Path(temporary) / "solution"
+            _make(exercise, mistake, folder)
+            _catch(exercise, mistake, folder)
     except CourseError as error:
-        return f"{exercise.name}: {error}"
+        return f"{exercise.name}: {path.name}: {error}"
+    return ""
+
+
+def _make(exercise: Exercise, mistake: Mistake, folder: Path) -> None:
+    """Write the solution with the mistake in it to `folder`; CourseError when that cannot be done."""
     if mistake.breaks not in exercise.requirements:
-        return f"{exercise.name}: {path.name} breaks requirement {mistake.breaks}, which the README lacks"
-    with tempfile.TemporaryDirectory(prefix="mistake-", ignore_cleanup_errors=True) as temporary:
-        folder = Path(temporary) / "solution"
-        copy_solution(exercise.path, folder)
-        applied = subprocess.run(
-            ["git", "apply", "--whitespace=nowarn", str(path)],
-            cwd=folder,
-            env=os.environ | {"GIT_CEILING_DIRECTORIES": temporary},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if applied.returncode:
-            return f"{exercise.name}: {path.name} does not apply: {applied.stderr.strip()}"
-        if fingerprint(folder) == fingerprint(exercise.path):
-            return f"{exercise.name}: {path.name} changes no file of the solution: are its paths a/app.py and b/app.py?"
-        try:
-            result = judge(exercise, folder, f"--requirement={mistake.breaks}")
-        except CourseError as error:
-            return f"{exercise.name}: {path.name}: {error}"
-    broken = next(item for item in result.requirements if item.number == mistake.breaks)
-    kinds = sorted({failure.kind or "failed" for failure in broken.failures})
-    caught = "wrong" in kinds
-    failed = f"{len(broken.failures)} of {len(broken.tests)} tests of requirement {mistake.breaks} fail"
-    print(f"  {'caught' if caught else 'MISSED'}  {mistake.name}: {failed}{_of(kinds)}", flush=True)
-    return "" if caught else f"{exercise.name}: {path.name} is not caught by requirement {mistake.breaks}{_of(kinds)}"
+        raise CourseError(f"it breaks requirement {mistake.breaks}, which the README lacks")
+    copy_solution(exercise.path, folder)
+    applied = subprocess.run(
+        ["git", "apply", "--whitespace=nowarn", str(mistake.path)],
+        cwd=folder,
+        env=os.environ | {"GIT_CEILING_DIRECTORIES": str(folder.parent)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if applied.returncode:
+        raise CourseError(f"it does not apply: {applied.stderr.strip()}")
+    if fingerprint(folder) == fingerprint(exercise.path):
+        raise CourseError("it changes no file of the solution: are its paths a/app.py and b/app.py?")
 
 
-def _of(kinds: Sequence[str]) -> str:
-    return f" ({', '.join(kinds)})" if kinds else ""
+def _catch(exercise: Exercise, mistake: Mistake, folder: Path) -> None:
+    """Name the test that catches it; CourseError when there is none. A crash is not an answer that is wrong."""
+    failures = _failures(exercise, folder, mistake, "--exitfirst")
+    if failures and not any(failure.kind == "wrong" for failure in failures):  # others may come after a crash
+        failures = _failures(exercise, folder, mistake)
+    for failure in failures:
+        if failure.kind == "wrong":
+            print(f"  caught  {mistake.name}: {failure.name}", flush=True)
+            return
+    print(f"  MISSED  {mistake.name}", flush=True)
+    kinds = ", ".join(sorted({failure.kind or "failed" for failure in failures}))
+    raise CourseError(f"it is not caught by requirement {mistake.breaks}" + (f" ({kinds})" if kinds else ""))
+
+
+def _failures(exercise: Exercise, folder: Path, mistake: Mistake, *options: str) -> list[TestResult]:
+    """The tests of the broken requirement that fail."""
+    result = judge(exercise, folder, f"--requirement={mistake.breaks}", *options)
+    return next(item for item in result.requirements if item.number == mistake.breaks).failures
 
 
 def judge(exercise: Exercise, folder: Path, *options: str) -> Result:
@@ -108,9 +116,9 @@ def judge(exercise: Exercise, folder: Path, *options: str) -> Result:
         try:
             run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=JUDGE_SECONDS)
         except subprocess.TimeoutExpired:
-            raise CourseError(f"{exercise.name}: the tests still ran after {JUDGE_SECONDS} s") from None
+            raise CourseError(f"the tests still ran after {JUDGE_SECONDS} s") from None
         if not file.exists():
-            raise CourseError(f"{exercise.name}: the tests did not run:\n{run.stdout[-2000:]}{run.stderr[-2000:]}")
+            raise CourseError(f"the tests did not run:\n{run.stdout[-2000:]}{run.stderr[-2000:]}")
         return Result.read(file)
 
 

@@ -1,6 +1,7 @@
 """Runs an example as its README tells: its services, its processes, and what to try."""
 
 import contextlib
+import itertools
 import os
 import re
 import shlex
@@ -87,13 +88,28 @@ def require_free_port(host: str, port: str) -> None:
         ) from None
 
 
-def procfile(exercise: Exercise) -> dict[str, list[str]]:
+@dataclass(frozen=True)
+class Command:
+    """A line of a Procfile: settings of its own (`NAME=value` before the program), the program, and its arguments."""
+
+    settings: dict[str, str]
+    program: str
+    arguments: list[str]
+
+    @classmethod
+    def read(cls, line: str) -> "Command":
+        words = shlex.split(line)
+        settings = list(itertools.takewhile(re.compile(r"[A-Z_]\w*=").match, words))
+        program, *arguments = words[len(settings) :]
+        return cls(dict(word.split("=", 1) for word in settings), program, arguments)
+
+
+def procfile(exercise: Exercise) -> dict[str, Command]:
     """The example's processes, as Procfile names them; without one, the app alone."""
     file = exercise.path / "Procfile"
-    if not file.exists():
-        return {"web": ["python", "app.py"]}
-    lines = [line.partition(":") for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-    return {name.strip(): shlex.split(command) for name, _, command in lines}
+    text = file.read_text(encoding="utf-8") if file.exists() else "web: python app.py"
+    lines = [line.partition(":") for line in text.splitlines() if line.strip()]
+    return {name.strip(): Command.read(command) for name, _, command in lines}
 
 
 @contextlib.contextmanager
@@ -106,15 +122,16 @@ def processes(
     """
     running: dict[str, subprocess.Popen[bytes]] = {}
     try:
-        for name, (program, *arguments) in sorted(procfile(exercise).items(), key=lambda item: item[0] != "release"):
-            command = [sys.executable if program == "python" else program, *arguments]
+        for name, command in sorted(procfile(exercise).items(), key=lambda item: item[0] != "release"):
+            program = sys.executable if command.program == "python" else command.program
             # A solution need not have what the exercise gives beside it, such as the file that fills the database.
-            given = name == "release" and not all((folder / file).exists() for file in arguments[:1])
-            here = exercise.path if given else folder
-            running[name] = subprocess.Popen(command, cwd=here, env=env, stdout=output, stderr=output)
+            given = name == "release" and not all((folder / file).exists() for file in command.arguments[:1])
+            here, own = exercise.path if given else folder, env | command.settings
+            line = [program, *command.arguments]
+            running[name] = subprocess.Popen(line, cwd=here, env=own, stdout=output, stderr=output)
             if name == "release":
                 if code := running[name].wait(RELEASE_SECONDS):
-                    raise CourseError(f"`{program} {' '.join(arguments)}` failed with exit code {code}")
+                    raise CourseError(f"`{command.program} {' '.join(command.arguments)}` failed with exit code {code}")
                 del running[name]
         yield running
     finally:

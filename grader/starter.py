@@ -19,6 +19,7 @@ NOT_THE_SOLUTION = {
     "__pycache__",
 }
 GIVEN = "# given"
+YOURS = "# yours"
 
 
 def solution_files(folder: Path) -> list[Path]:
@@ -44,25 +45,36 @@ def strip_bodies(source: str) -> str:
     """Replace each function's body by `raise NotImplementedError`.
 
     Signatures, decorators, docstrings, classes and everything outside of functions stay, and so does a function that
-    says `# given` beside its `def`: it is not what the exercise teaches.
+    says `# given` beside its `def`: it is not what the exercise teaches. A class that says `# yours` is itself what
+    the exercise teaches, and becomes a comment with its name and docstring.
     """
     lines = source.splitlines(keepends=True)
-    for function in reversed(_outermost_functions(ast.parse(source))):
-        first = function.body[0]
-        signature = lines[function.lineno - 1 : first.lineno]
-        if any(GIVEN in line for line in signature):
-            continue
-        before_body = lines[first.lineno - 1][: first.col_offset]
-        if before_body.strip():  # the body stands behind the colon
-            lines[first.lineno - 1 : function.end_lineno] = [
-                f"{before_body.rstrip()}\n",
-                f"{_indent(function)}raise NotImplementedError\n",
-            ]
-            continue
-        has_docstring = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
-        start = (first.end_lineno or first.lineno) if has_docstring else _line_of(first) - 1
-        lines[start : function.end_lineno] = [f"{_indent(function)}raise NotImplementedError\n"]
+    for node in reversed(_what_is_stripped(ast.parse(source), lines)):
+        if isinstance(node, ast.ClassDef):
+            lines[_line_of(node) - 1 : node.end_lineno] = _described(node)
+        else:
+            _strip_body(node, lines)
     return "".join(lines)
+
+
+def _strip_body(function: ast.FunctionDef | ast.AsyncFunctionDef, lines: list[str]) -> None:
+    first = function.body[0]
+    before_body = lines[first.lineno - 1][: first.col_offset]
+    if before_body.strip():  # the body stands behind the colon
+        lines[first.lineno - 1 : function.end_lineno] = [
+            f"{before_body.rstrip()}\n",
+            f"{_indent(function)}raise NotImplementedError\n",
+        ]
+        return
+    has_docstring = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
+    start = (first.end_lineno or first.lineno) if has_docstring else _line_of(first) - 1
+    lines[start : function.end_lineno] = [f"{_indent(function)}raise NotImplementedError\n"]
+
+
+def _described(node: ast.ClassDef) -> list[str]:
+    """What stands where a class of the learner's own goes: its first line and its docstring, as a comment."""
+    head = f"class {node.name}({', '.join(map(ast.unparse, node.bases))})"
+    return [f"# {line}".rstrip() + "\n" for line in f"{head}: {ast.get_docstring(node) or ''}".splitlines()]
 
 
 def _indent(function: ast.stmt) -> str:
@@ -74,16 +86,23 @@ def _line_of(statement: ast.stmt) -> int:
     return min([statement.lineno, *(decorator.lineno for decorator in decorators)])
 
 
-def _outermost_functions(module: ast.Module) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
-    found: list[ast.FunctionDef | ast.AsyncFunctionDef] = []
+def _what_is_stripped(
+    module: ast.Module, lines: list[str]
+) -> list[ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef]:
+    """The outermost functions that are not given, and the classes of the learner's own, from top to bottom."""
+    found: list[ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef] = []
     waiting: list[ast.stmt] = list(module.body)
     while waiting:
         node = waiting.pop(0)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            found.append(node)
+            if not any(GIVEN in line for line in lines[node.lineno - 1 : node.body[0].lineno]):
+                found.append(node)
         elif isinstance(node, ast.ClassDef):
-            waiting += node.body
-    return sorted(found, key=lambda function: function.lineno)
+            if YOURS in lines[node.lineno - 1]:
+                found.append(node)
+            else:
+                waiting += node.body
+    return sorted(found, key=lambda node: node.lineno)
 
 
 def make_starter(exercise: Exercise, target: Path) -> None:
@@ -103,7 +122,8 @@ def start(exercise: Exercise) -> str:
     make_starter(exercise, exercise.workspace)
     return (
         f"Your copy is in {shown(exercise.workspace)}. The task: {shown(exercise.path / 'README.md')}\n"
-        "Write the bodies that are missing; functions marked `# given` are done.\n"
+        "Write the bodies that are missing, and the classes that only a comment describes; functions marked `# given` "
+        "are done.\n"
         f"Then: nox -s check -- {exercise.name}\n"
         f"To see it run: nox -s run -- {exercise.name} --solution {shown(exercise.workspace)}"
     )

@@ -93,6 +93,15 @@ def test_commands_are_read_from_console_blocks_with_their_continuations() -> Non
     assert run.console_blocks(text) == [["echo one", "cat <<X\ntwo\nX"]]
 
 
+def test_a_diagram_below_a_console_block_takes_the_last_output() -> None:
+    text = "```console\n$ echo one\n$ draw\n```\n\n```mermaid\nold\n```\n\n```console\n$ echo two\n```\n"
+
+    assert docs._fill(text, ["one", "erDiagram\n    a", "two"]) == (
+        "```console\n$ echo one\none\n$ draw\n```\n\n```mermaid\nerDiagram\n    a\n```\n\n"
+        "```console\n$ echo two\ntwo\n```\n"
+    )
+
+
 def test_outputs_are_made_repeatable() -> None:
     one, two = "6f1c1d5e-8a3b-4c57-9a55-0d8f6a1f3c01", "0b2ea0ac-7c8e-4b6f-8d4b-6b1f9c2d3e4f"
     text = f"HTTP/1.1 200 OK\r\nDate: today\r\nserver: x\r\nid: {two} {one}  \r\nhttp://localhost:23456/\r\n"

@@ -46,3 +46,13 @@ def test_what_the_exercise_gives_need_not_be_in_the_solution(tmp_path: Path) -> 
         pass
 
     assert (tmp_path / "filled").exists()
+
+
+def test_settings_before_a_program_are_its_own(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text("import os, pathlib; pathlib.Path('token').write_text(os.environ['ADMIN_TOKEN'])")
+    example = exercise(tmp_path, "web: ADMIN_TOKEN='let me in' python app.py\n")
+
+    with processes(example, tmp_path, dict(os.environ)) as running:
+        assert running["web"].wait(10) == 0
+
+    assert (tmp_path / "token").read_text() == "let me in"

@@ -39,6 +39,19 @@ def main() -> None:  # given
     add(1)
 
 
+@mapped
+class Order(Base, Named):  # yours
+    """What a customer wants.
+
+    With a price.
+    """
+
+    number: int
+
+    def total(self) -> int:
+        return 1
+
+
 def last(): return 1
 '''
 
@@ -67,6 +80,11 @@ class Shop:
 
 def main() -> None:  # given
     add(1)
+
+
+# class Order(Base, Named): What a customer wants.
+#
+# With a price.
 
 
 def last():
