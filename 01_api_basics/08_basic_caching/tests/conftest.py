@@ -44,7 +44,7 @@ def two_processes(environment: Env, solution: Solution) -> tuple[Client, Client]
 @pytest.fixture
 def another_interpreter(environment: Env, solution: Solution) -> Iterator[Client]:
     """A server of an interpreter that was started for it: those that are forked from a warm one share its `hash()`."""
-    with closing(Launcher(solution.path)) as launcher, ExitStack() as cleanup:
+    with closing(Launcher(solution.path, fresh=True)) as launcher, ExitStack() as cleanup:
         yield replace(solution, launcher=launcher, _cleanup=cleanup).serve(isolated=True, **environment)
 
 
