@@ -42,7 +42,7 @@ def tests_of(exercise: Exercise) -> Callable[[nox.Session], None]:
 
 
 for each in exercises():
-    nox.session(name=each.name, tags=["exercises", each.section])(tests_of(each))
+    nox.session(name=each.name, tags=["exercises", each.section], allow_parallel=True)(tests_of(each))
 
 
 def named(session: nox.Session) -> Exercise:
@@ -130,12 +130,14 @@ def docs(session: nox.Session) -> None:
     session.log(f"tables rewritten: {', '.join(readmes.write_tables(check=False)) or 'none'}")
 
 
-@nox.session(venv_backend="none")
+@nox.session
 def course(session: nox.Session) -> None:
-    """Check the shape of the course: folders, READMEs, requirements and their tests, starters, generated parts."""
+    """Check the shape of the course: folders, READMEs, requirements and their tests, starters, outputs, secrets."""
     problems = shape.problems() + [f"{name} is out of date: nox -s docs" for name in readmes.write_tables(check=True)]
     if problems:
         session.error("\n".join(["the course has problems", *problems]))
+    install(session, *group("course"), of=[])
+    session.run("python", "-m", "grader.leaks")
     for exercise in named_or_all(session):
         grader(session, "starter", exercise)
         grader(session, "docs", exercise, "--check")

@@ -46,8 +46,7 @@ def _course_problems() -> Iterator[str]:
         for folder in sorted(section.iterdir()):
             if folder.is_dir() and folder.name != "__pycache__" and not (folder / "app.py").exists():
                 yield f"{folder.relative_to(ROOT)} is no exercise: it has no app.py"
-        if not (section / "README.md").exists():
-            yield f"{section.name} has no README.md"
+        yield from _section_problems(section)
     if recorded_digest() != requirements_digest():
         yield "constraints.txt is older than the requirements that it is compiled from: nox -s lock"
     front_door = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -56,6 +55,19 @@ def _course_problems() -> Iterator[str]:
     for given, function in sessions:
         if f"nox -s {given or function}" not in front_door:
             yield f"the session {given or function} is not in README.md"
+
+
+def _section_problems(section: Path) -> Iterator[str]:
+    if not (section / "README.md").exists():
+        yield f"{section.name} has no README.md"
+        return
+    tests = "\n".join(file.read_text(encoding="utf-8") for file in sorted(section.glob("*/tests/test_*.py")))
+    named = re.findall(r"`(test_\w+)`", (section / "README.md").read_text(encoding="utf-8"))
+    yield from (
+        f"the README of {section.name} names {name}, which none of its exercises has"
+        for name in named
+        if f"def {name}(" not in tests
+    )
 
 
 def _noxfile() -> str:

@@ -1,7 +1,8 @@
 """Fuzzes an exercise's HTTP face: no server error, and no answer that its OpenAPI document does not name.
 
-The document is the one that the FastAPI solution of an exercise makes of itself. Schemathesis drives every solution
-with it; then Hypothesis sends what no document foresees: raw bytes, wrong methods, odd paths, headers and types.
+The document is tests/openapi.json, or else the one that the FastAPI solution of an exercise makes of itself.
+Schemathesis drives every solution with it; then Hypothesis sends what no document foresees: raw bytes, wrong methods,
+odd paths, headers and types.
 """
 
 import http.client
@@ -18,7 +19,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote_from_bytes
 
@@ -74,14 +75,21 @@ def solutions(exercise: Exercise) -> list[Path]:
 
 
 def find_document(exercise: Exercise) -> dict[str, Any]:
-    """The OpenAPI document of the first solution that serves one. Raises CourseError when none does."""
+    """The OpenAPI document: tests/openapi.json, else that of the first solution that serves one.
+
+    Raises CourseError when there is none.
+    """
+    written = exercise.tests / "openapi.json"
+    if written.exists():
+        return cast("dict[str, Any]", json.loads(written.read_text(encoding="utf-8")))
     for folder in solutions(exercise):
         with environment(exercise) as env, served(exercise, folder, env) as server, suppress(HTTPError, URLError):
             with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/openapi.json", timeout=ANSWER_SECONDS) as got:
                 document: dict[str, Any] = json.load(got)
             return document
     raise CourseError(
-        f"{exercise.name}: no solution serves /openapi.json, so there is nothing to hold the answers against"
+        f"{exercise.name}: no solution serves /openapi.json and there is no tests/openapi.json, so there is nothing to "
+        "hold the answers against"
     )
 
 
@@ -199,8 +207,8 @@ def answer_to(port: int, request: RawRequest) -> int:
 
 
 def template_of(document: dict[str, Any], target: str) -> str:
-    """The document's path that a request's target fits, or nothing."""
-    path = target.partition("?")[0]
+    """The document's path that a request's target fits, or nothing. A server may merge slashes, WSGI decodes them."""
+    path = re.sub("(?:/|%2f){2,}", "/", target.partition("?")[0], flags=re.IGNORECASE)
     for template in sorted(document["paths"], key=lambda each: each.count("{")):
         if re.fullmatch(re.sub(r"\\\{[^}]*\\\}", "[^/]+", re.escape(template)), path):
             return str(template)
@@ -208,10 +216,15 @@ def template_of(document: dict[str, Any], target: str) -> str:
 
 
 def documented(document: dict[str, Any], template: str, method: str) -> set[int]:
-    """The statuses of an operation; HEAD has GET's (RFC 9110 §9.3.2), OPTIONS may be answered by the framework."""
+    """The statuses of an operation; HEAD has GET's (RFC 9110 §9.3.2), OPTIONS may be answered by the framework.
+
+    An app that refuses some operations (401, 403) may refuse before it looks whether there is such an operation.
+    """
     operations = document["paths"].get(template, {})
     operation = operations.get(method.lower()) or (operations.get("get", {}) if method == "HEAD" else {})
-    statuses = {int(status) for status in operation.get("responses", {}) if status.isdecimal()}
+    others = [each for path in document["paths"].values() for each in path.values() if isinstance(each, dict)]
+    refusals = {status for other in others for status in other.get("responses", {}) if status in ("401", "403")}
+    statuses = {int(status) for status in refusals.union(operation.get("responses", {})) if status.isdecimal()}
     return statuses | ({200, 204} if method == "OPTIONS" else set())
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 CAN_FORK = hasattr(os, "fork") and sys.platform != "darwin"  # macOS forbids much after a fork
 LIMITS = {"CPU": 120, "FSIZE": 1 << 29, "CORE": 0}  # seconds, bytes, bytes
+WARM = "GRADER_WARM"  # names the socket of a warm process that the judges of many solutions share
 KEPT = ("PATH", "LANG", "LC_ALL", "TMPDIR", "TEMP", "TMP", "SYSTEMROOT", "VIRTUAL_ENV", "SSL_CERT_FILE")
 
 
@@ -82,10 +83,16 @@ class Process:
 
 
 class Launcher:
-    """Starts processes for the solution in `folder`; the warm process behind it starts with the first of them."""
+    """Starts processes for the solution in `folder`; the warm process behind it starts with the first of them.
 
-    def __init__(self, folder: Path) -> None:
+    `limits` are those of each process, by the names that the resource module gives them. `fresh` asks for an
+    interpreter of its own: processes of one interpreter have one seed for `hash()`.
+    """
+
+    def __init__(self, folder: Path, limits: dict[str, int] = LIMITS, *, fresh: bool = False) -> None:
         self.folder = folder
+        self._limits = limits
+        self._fresh = fresh
         self._control: socket.socket | None = None
         self._zygote: subprocess.Popen[bytes] | None = None
 
@@ -103,9 +110,9 @@ class Launcher:
             return self._fork(argv, env, scratch, streams) if CAN_FORK else self._spawn(argv, env, scratch, streams)
 
     def _fork(self, argv: list[str], env: dict[str, str], scratch: Path, streams: list[int]) -> Process:
-        control = self._control or self._start_zygote()
+        control = self._control or self.warm_up(*imported_libraries(self.folder))
         reading, writing = os.pipe()
-        request = {"argv": argv, "env": env, "cwd": str(scratch), "limits": LIMITS}
+        request = {"argv": argv, "env": env, "cwd": str(scratch), "limits": self._limits}
         socket.send_fds(control, [json.dumps(request).encode()], [*streams, writing])
         os.close(writing)
         report = _Report(reading)
@@ -130,27 +137,43 @@ class Launcher:
 
         return Process(process.pid, scratch, wait, kill_group=hasattr(os, "killpg"))
 
-    def _start_zygote(self) -> socket.socket:
+    def warm_up(self, *modules: str, env: dict[str, str] | None = None) -> socket.socket:
+        """Start the warm process, or branch it off from the one that judges share, and import the modules in it."""
+        if WARM in os.environ and not self._fresh:
+            self._control = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            self._control.connect(os.environ[WARM])
+            self._control.send(json.dumps(modules).encode())
+            return self._control
         # Packets keep the border between two requests; macOS does without them, and without forks.
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        program = Path(__file__).with_name("zygote.py")
-        self._zygote = subprocess.Popen(
-            [sys.executable, "-P", program, str(theirs.fileno()), *imported_libraries(self.folder)],
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-            env=clean_environment({}),
-            start_new_session=True,
-        )
-        theirs.close()
-        self._control = ours
-        return ours
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._zygote = start_zygote(theirs, list(modules), clean_environment({}) if env is None else env)
+        return self._control
 
     def close(self) -> None:
-        """End the warm process; running children are their starter's to end."""
+        """End the warm process, and wait for its end; running children are their starter's to end."""
         if self._control:
+            with contextlib.suppress(OSError):  # it may have been killed
+                self._control.shutdown(socket.SHUT_WR)
+                self._control.settimeout(10)
+                self._control.recv(1)
             self._control.close()
         if self._zygote:
             self._zygote.wait(10)
+
+
+def start_zygote(
+    channel: socket.socket, modules: list[str], env: dict[str, str], stdin: int = subprocess.DEVNULL
+) -> subprocess.Popen[bytes]:
+    """Start the program zygote.py on its end of a socket pair, or on a socket that listens; it is closed here."""
+    program = Path(__file__).with_name("zygote.py")
+    with channel:
+        return subprocess.Popen(
+            [sys.executable, "-P", program, str(channel.fileno()), *modules],
+            pass_fds=[channel.fileno()],
+            stdin=stdin,
+            env=env,
+            start_new_session=True,
+        )
 
 
 class _Report:

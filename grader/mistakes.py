@@ -3,17 +3,15 @@
 import os
 import re
 import subprocess
-import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from grader.exercises import CourseError, Exercise, cores
-from grader.results import Result, TestResult
+from grader.judge import Judge, warm_judge
+from grader.results import TestResult
 from grader.starter import copy_solution, fingerprint, make_starter
-
-JUDGE_SECONDS = 600
 
 
 @dataclass(frozen=True)
@@ -43,21 +41,21 @@ def prove(exercise: Exercise) -> list[str]:
     """Run the tests against each mistake; return what is wrong with the mistakes or the tests, a line each."""
     if not exercise.mistakes:
         return [f"{exercise.name}: there are no mistakes to prove the tests with"]
-    with ThreadPoolExecutor(cores()) as pool:
-        problems = list(pool.map(lambda path: prove_one(exercise, path), exercise.mistakes))
+    with warm_judge(exercise) as judge, ThreadPoolExecutor(cores()) as pool:
+        problems = list(pool.map(lambda path: prove_one(judge, path), exercise.mistakes))
     return [problem for problem in problems if problem]
 
 
-def prove_one(exercise: Exercise, path: Path) -> str:
+def prove_one(judge: Judge, path: Path) -> str:
     """Run the tests of the requirement that a mistake breaks; return what is wrong, or nothing if they catch it."""
     try:
         mistake = Mistake.read(path)
         with tempfile.TemporaryDirectory(prefix="mistake-", ignore_cleanup_errors=True) as temporary:
             folder = Path(temporary) / "solution"
-            _make(exercise, mistake, folder)
-            _catch(exercise, mistake, folder)
+            _make(judge.exercise, mistake, folder)
+            _catch(judge, mistake, folder)
     except CourseError as error:
-        return f"{exercise.name}: {path.name}: {error}"
+        return f"{judge.exercise.name}: {path.name}: {error}"
     return ""
 
 
@@ -80,11 +78,11 @@ def _make(exercise: Exercise, mistake: Mistake, folder: Path) -> None:
         raise CourseError("it changes no file of the solution: are its paths a/app.py and b/app.py?")
 
 
-def _catch(exercise: Exercise, mistake: Mistake, folder: Path) -> None:
+def _catch(judge: Judge, mistake: Mistake, folder: Path) -> None:
     """Name the test that catches it; CourseError when there is none. A crash is not an answer that is wrong."""
-    failures = _failures(exercise, folder, mistake, "--exitfirst")
+    failures = _failures(judge, folder, mistake, "--exitfirst")
     if failures and not any(failure.kind == "wrong" for failure in failures):  # others may come after a crash
-        failures = _failures(exercise, folder, mistake)
+        failures = _failures(judge, folder, mistake)
     for failure in failures:
         if failure.kind == "wrong":
             print(f"  caught  {mistake.name}: {failure.name}", flush=True)
@@ -94,32 +92,10 @@ def _catch(exercise: Exercise, mistake: Mistake, folder: Path) -> None:
     raise CourseError(f"it is not caught by requirement {mistake.breaks}" + (f" ({kinds})" if kinds else ""))
 
 
-def _failures(exercise: Exercise, folder: Path, mistake: Mistake, *options: str) -> list[TestResult]:
+def _failures(judge: Judge, folder: Path, mistake: Mistake, *options: str) -> list[TestResult]:
     """The tests of the broken requirement that fail."""
-    result = judge(exercise, folder, f"--requirement={mistake.breaks}", *options)
+    result = judge.judge(folder, f"--requirement={mistake.breaks}", *options)
     return next(item for item in result.requirements if item.number == mistake.breaks).failures
-
-
-def judge(exercise: Exercise, folder: Path, *options: str) -> Result:
-    """Run the tests against a solution in a pytest of its own; CourseError when that reports nothing."""
-    with tempfile.TemporaryDirectory(prefix="results-") as temporary:
-        file = Path(temporary) / "results.json"
-        arguments = [
-            "--isolated",
-            f"--solution={folder}",
-            f"--results={file}",
-            "-q",
-            *options,
-            str(exercise.tests),
-        ]
-        command = [sys.executable, "-m", "pytest", *arguments]
-        try:
-            run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=JUDGE_SECONDS)
-        except subprocess.TimeoutExpired:
-            raise CourseError(f"the tests still ran after {JUDGE_SECONDS} s") from None
-        if not file.exists():
-            raise CourseError(f"the tests did not run:\n{run.stdout[-2000:]}{run.stderr[-2000:]}")
-        return Result.read(file)
 
 
 def prove_starter(exercise: Exercise) -> list[str]:
@@ -127,7 +103,7 @@ def prove_starter(exercise: Exercise) -> list[str]:
     with tempfile.TemporaryDirectory(prefix="starter-", ignore_cleanup_errors=True) as temporary:
         folder = Path(temporary) / "solution"
         make_starter(exercise, folder)
-        result = judge(exercise, folder)
+        result = Judge(exercise).judge(folder)
     return [
         f"{exercise.name}: the starter does not fail requirement {item.number} (it is {item.status})"
         for item in result.requirements

@@ -16,6 +16,7 @@ import pytest
 from grader.exercises import Exercise, owner_of
 from grader.launch import Launcher
 from grader.results import Kind, Result, TestResult, gather
+from grader.serving import PARSES_IN_THREADS, parse_one_at_a_time
 from grader.solution import (
     START_SECONDS,
     Patience,
@@ -25,6 +26,8 @@ from grader.solution import (
     SolutionTimedOutError,
 )
 from shared import services
+
+pytest_plugins = ["grader.browser"]
 
 SEEN = pytest.StashKey[TestResult]()
 SUBJECT = pytest.StashKey[Solution]()
@@ -82,6 +85,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "requirement(number): the numbered requirement of the README that a test proves")
     config.stash[RUN] = Run(config)
+    if not PARSES_IN_THREADS:
+        parse_one_at_a_time()
     results = config.getoption("results")
     if results:
         results.unlink(missing_ok=True)  # an old file must not pass for the results of a run that did not start

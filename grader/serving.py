@@ -4,13 +4,17 @@ Real sockets, because an app that is called directly shows neither what a server
 204 and a broken connection look like to a client.
 """
 
+import ast
+import functools
 import inspect
 import socket
+import sys
 import threading
 from collections.abc import Callable
 from typing import IO, Any, Protocol, cast
 
 START_SECONDS = 10.0
+PARSES_IN_THREADS = sys.version_info >= (3, 12, 2) or (3, 11, 8) <= sys.version_info < (3, 12)
 
 
 class Server(Protocol):
@@ -20,6 +24,22 @@ class Server(Protocol):
     def join(self, timeout: float) -> None: ...
     @property
     def error(self) -> BaseException | None: ...
+
+
+def parse_one_at_a_time() -> None:
+    """Let one thread at a time parse Python: older versions raise SystemError in a thread that another one interrupts.
+
+    A server that logs the traceback of an error parses its lines, and pytest does so for a test that fails, just then.
+    See https://github.com/python/cpython/issues/106905.
+    """
+    lock, parse = threading.RLock(), ast.parse
+
+    @functools.wraps(parse)
+    def alone(*arguments: Any, **options: Any) -> Any:
+        with lock:
+            return parse(*arguments, **options)
+
+    ast.parse = alone
 
 
 def is_asgi(app: Any) -> bool:

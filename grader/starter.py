@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+import itertools
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,16 +19,23 @@ NOT_THE_SOLUTION = {
     "alternative",
     "__pycache__",
 }
+# Files whose names begin with a dot are a machine's or a tool's, except for these.
+DOT_FILES = {".dockerignore", ".env.example", ".gitignore"}
 GIVEN = "# given"
 YOURS = "# yours"
 
 
 def solution_files(folder: Path) -> list[Path]:
-    """The files and folders of a solution, the ones that start their name with a dot or end in .db left out."""
+    """The files and folders of a solution; databases, and what begins with a dot but is not in DOT_FILES, are none."""
     return sorted(
         entry
         for entry in folder.iterdir()
-        if entry.name not in NOT_THE_SOLUTION and not entry.name.startswith(".") and entry.suffix not in (".db", ".pyc")
+        if entry.name in DOT_FILES
+        or (
+            entry.name not in NOT_THE_SOLUTION
+            and not entry.name.startswith(".")
+            and entry.suffix not in (".db", ".pyc")
+        )
     )
 
 
@@ -55,6 +63,17 @@ def strip_bodies(source: str) -> str:
         else:
             _strip_body(node, lines)
     return "".join(lines)
+
+
+def strip_lines(text: str) -> str:
+    """Keep the comment at the top of a file that says `# yours` in its first line: the rest is what is to be written.
+
+    Such a file is no Python: a Dockerfile, a .gitignore. Other files stay as they are.
+    """
+    lines = text.splitlines(keepends=True)
+    if not lines or not lines[0].startswith(YOURS):
+        return text
+    return "".join(itertools.takewhile(lambda line: line.startswith("#"), lines))
 
 
 def _strip_body(function: ast.FunctionDef | ast.AsyncFunctionDef, lines: list[str]) -> None:
@@ -110,6 +129,9 @@ def make_starter(exercise: Exercise, target: Path) -> None:
     copy_solution(exercise.path, target)
     for file in target.rglob("*.py"):
         file.write_text(strip_bodies(file.read_text(encoding="utf-8")), encoding="utf-8")
+    for file in target.iterdir():
+        if file.suffix != ".py" and file.is_file() and file.read_bytes().startswith(YOURS.encode()):
+            file.write_text(strip_lines(file.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def start(exercise: Exercise) -> str:
@@ -122,8 +144,8 @@ def start(exercise: Exercise) -> str:
     make_starter(exercise, exercise.workspace)
     return (
         f"Your copy is in {shown(exercise.workspace)}. The task: {shown(exercise.path / 'README.md')}\n"
-        "Write the bodies that are missing, and the classes that only a comment describes; functions marked `# given` "
-        "are done.\n"
+        "Write the bodies that are missing, and the classes and files that only a comment describes; functions marked "
+        "`# given` are done.\n"
         f"Then: nox -s check -- {exercise.name}\n"
         f"To see it run: nox -s run -- {exercise.name} --solution {shown(exercise.workspace)}"
     )

@@ -4,6 +4,9 @@ Run as a program: `python -P zygote.py FD MODULE…`. It imports the modules, th
 socket FD: a JSON line with argv, env, cwd and limits, and with it four file descriptors: standard input, output,
 error, and a pipe on which the pid is written at once and the exit code when the process has ended.
 A solution's own modules are never imported here, only in the children.
+
+When FD listens, each connection gets a branch of the process to itself, which serves as told above after a first
+message with the names of more modules. It all ends when the starter closes its end of standard input.
 """
 
 import contextlib
@@ -46,15 +49,39 @@ def main() -> dict[str, object]:
     """Serve until the judge hangs up. Returns only in a child, with what that child shall run."""
     control = socket.socket(fileno=int(sys.argv[1]))
     import_libraries(sys.argv[2:])
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER: orphans become ours, not init's
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     gc.collect()
     gc.freeze()  # pages that the collector does not touch stay shared with the children
+    if control.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        control = branch(control)
+    return serve(control)
+
+
+def branch(listener: socket.socket) -> socket.socket:
+    """Fork for each connection, until standard input ends. Returns only in a child, with its connection."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel buries the children
+    while True:
+        readable, _, _ = select.select([listener, sys.stdin], [], [])
+        if sys.stdin in readable:
+            os._exit(0)
+        control, _ = listener.accept()
+        if os.fork() == 0:
+            os.dup2(os.open(os.devnull, os.O_RDONLY), sys.stdin.fileno())
+            listener.close()
+            os.setsid()
+            import_libraries(json.loads(control.recv(1 << 20)))
+            return control
+        control.close()
+
+
+def serve(control: socket.socket) -> dict[str, object]:
+    """Fork a child for each request. Returns only in the children."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER: orphans become ours, not init's
     wake, waker = os.pipe()
     os.set_blocking(waker, False)
     signal.set_wakeup_fd(waker)
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     reports: dict[int, int] = {}
     while True:
         readable, _, _ = select.select([control.fileno(), wake], [], [])

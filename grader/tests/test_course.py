@@ -69,6 +69,16 @@ def test_what_is_wrong_is_told(crud: Path, change: Callable[[Path], None], told:
     assert told in found
 
 
+def test_the_tests_that_a_section_names_exist(crud: Path) -> None:
+    section = crud.parent
+    (section / "README.md").write_text("`test_the_body_is_kept` and `test_the_tests_are_there`")
+    (crud / "tests" / "test_crud_api.py").write_text("def test_the_tests_are_there() -> None: ...\n")
+
+    found = list(course._section_problems(section))
+
+    assert found == ["the README of 01_api_basics names test_the_body_is_kept, which none of its exercises has"]
+
+
 def test_a_mistake_must_say_what_is_wrong(tmp_path: Path) -> None:
     (tmp_path / "bad.patch").write_text("Breaks: 1\n\n--- a/app.py\n+++ b/app.py\n")
 

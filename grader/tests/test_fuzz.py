@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from grader.exercises import CourseError, Exercise
-from grader.fuzz import documented, fuzz, template_of
+from grader.fuzz import documented, find_document, fuzz, template_of
 
 APP = '''"""Items."""
 
@@ -57,6 +57,15 @@ def test_a_fault_is_found(tmp_path: Path, fault: str) -> None:
     assert found
 
 
+def test_a_document_among_the_tests_comes_first(tmp_path: Path) -> None:
+    items = exercise(tmp_path)
+    (items.path / "app.py").write_text(APP.replace("FastAPI()", "FastAPI(openapi_url=None)").replace("FAULT", "pass"))
+    items.tests.mkdir()
+    (items.tests / "openapi.json").write_text('{"openapi": "3.1.0", "info": {}, "paths": {}}')
+
+    assert find_document(items)["paths"] == {}
+
+
 def test_an_alternative_is_held_against_the_document_of_the_other(tmp_path: Path) -> None:
     items = exercise(tmp_path)
     (items.path / "alternative").mkdir()
@@ -83,6 +92,14 @@ def test_a_path_with_a_name_comes_before_one_with_a_parameter() -> None:
 
     assert template_of(document, "/items/feed?x=1") == "/items/feed"
     assert template_of(document, "/items/7") == "/items/{number}"
+    assert template_of(document, "//%2Fitems/7") == "/items/{number}"
     assert template_of(document, "/items/7/8") == ""
     assert documented(document, "/items/feed", "HEAD") == {200}
     assert documented(document, "/items/feed", "POST") == set()
+
+
+def test_an_app_may_refuse_before_it_looks_for_the_path() -> None:
+    document: dict[str, Any] = {"paths": {"/items": {"post": {"responses": {"201": {}, "403": {}}}, "parameters": []}}}
+
+    assert documented(document, "", "GET") == {403}
+    assert documented(document, "/items", "POST") == {201, 403}

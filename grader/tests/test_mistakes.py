@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from grader.exercises import exercises
+from grader.judge import Judge
 from grader.mistakes import prove_one
 
 CRUD = next(exercise for exercise in exercises() if exercise.name == "01_crud_api")
@@ -22,13 +23,13 @@ def patch(folder: Path, old: str, new: str) -> Path:
 
 
 def test_a_mistake_is_caught_by_a_test_which_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    problem = prove_one(CRUD, CRUD.path / "mistakes" / "put_merges.patch")
+    problem = prove_one(Judge(CRUD), CRUD.path / "mistakes" / "put_merges.patch")
 
     assert problem == ""
     assert "caught  put_merges: put replaces" in capsys.readouterr().out
 
 
 def test_what_no_test_sees_is_reported(tmp_path: Path) -> None:
-    problem = prove_one(CRUD, patch(tmp_path, '"""', '"""Beware. '))
+    problem = prove_one(Judge(CRUD), patch(tmp_path, '"""', '"""Beware. '))
 
     assert "slip.patch: it is not caught by requirement 1" in problem

@@ -1,8 +1,13 @@
 """What a client does to an inline server stays the app's to deal with."""
 
+import ast
 import socket
+import threading
+import time
 from collections.abc import Iterable
 from typing import Any
+
+import pytest
 
 from grader import serving
 from grader.solution import wait_until
@@ -32,3 +37,24 @@ def test_a_chunk_that_is_cut_short_is_an_error_and_not_what_lies_in_memory() -> 
         server.join(5)
 
     assert read == ["an error"]
+
+
+def test_two_threads_do_not_parse_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsing, most = 0, 0
+
+    def parse(_source: str) -> None:
+        nonlocal parsing, most
+        parsing += 1
+        most = max(most, parsing)
+        time.sleep(0.01)
+        parsing -= 1
+
+    monkeypatch.setattr(ast, "parse", parse)
+    serving.parse_one_at_a_time()
+    threads = [threading.Thread(target=ast.parse, args=["x = 1"]) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert most == 1

@@ -6,7 +6,7 @@ import pytest
 
 from grader import starter
 from grader.exercises import CourseError, Exercise, exercises
-from grader.starter import strip_bodies
+from grader.starter import strip_bodies, strip_lines
 
 SOURCE = '''"""A module."""
 
@@ -94,6 +94,32 @@ def last():
 
 def test_bodies_go_and_everything_else_stays() -> None:
     assert strip_bodies(SOURCE) == STARTER
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("# yours: what git ignores\n# and what it takes\n.env\n# the example\n!.env.example\n",
+         "# yours: what git ignores\n# and what it takes\n"),
+        ("# yours: nothing else", "# yours: nothing else"),
+        ("flask\n# yours\n", "flask\n# yours\n"),
+        ("", ""),
+    ],
+    ids=["comment at the top stays", "only a comment", "not in the first line", "empty"],
+)  # fmt: skip
+def test_of_a_file_of_the_learners_own_the_comment_at_the_top_stays(text: str, left: str) -> None:
+    assert strip_lines(text) == left
+
+
+def test_a_starter_has_the_dot_files_of_the_solution_and_no_others(tmp_path: Path) -> None:
+    solution = tmp_path / "solution"
+    solution.mkdir()
+    for name in (".gitignore", ".env.example", ".env", ".env.production"):
+        (solution / name).write_text("# yours: to be written\nA=1\n")
+
+    starter.copy_solution(solution, tmp_path / "copy")
+
+    assert sorted(file.name for file in (tmp_path / "copy").iterdir()) == [".env.example", ".gitignore"]
 
 
 @pytest.mark.parametrize("exercise", exercises(), ids=lambda exercise: exercise.name)

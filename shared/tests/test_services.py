@@ -16,8 +16,9 @@ import redis
 from shared import services
 
 OWNER = """
-import sys, time
+import signal, sys, time
 from shared import services
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background processes ignore it
 with getattr(services, sys.argv[1])() as url:
     print(url, flush=True)
     time.sleep(60)
