@@ -248,10 +248,10 @@ def _targets(document: dict[str, Any]) -> st.SearchStrategy[str]:
     names = sorted(
         {
             parameter["name"]
-            for operations in document["paths"].values()
-            for operation in operations.values()
+            for path in document["paths"].values()
+            for operation in [path, *(path[name.lower()] for name in METHODS if name.lower() in path)]
             for parameter in operation.get("parameters", [])
-            if parameter["in"] == "query"
+            if parameter.get("in") == "query"
         }
     )
     pairs = st.tuples(st.sampled_from([*names, "x", ""]), st.one_of(st.just(""), segments)).map("=".join)

@@ -22,6 +22,7 @@ from shared import services
 
 START_SECONDS = 20
 RELEASE_SECONDS = 60
+TRY_SECONDS = 120
 
 
 def run(exercise: Exercise, folder: Path, arguments: list[str]) -> int:
@@ -253,18 +254,26 @@ def outputs(exercise: Exercise, folder: Path, env: dict[str, str], port: int) ->
     for command in commands(exercise):
         actual = command.replace("localhost:8000", f"localhost:{port}").replace("127.0.0.1:8000", f"127.0.0.1:{port}")
         lines += [f"printf '{COMMAND_SEPARATOR}'", actual]
-    shell = subprocess.run(
+    shell = subprocess.Popen(
         ["bash"],
-        input="\n".join(lines),
-        cwd=folder,
-        env=env | {"COLUMNS": "100", "NO_COLOR": "1"},
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
+        cwd=folder,
+        env=env | {"COLUMNS": "100", "NO_COLOR": "1"},
         encoding="utf-8",
-        timeout=120,
-        check=False,
+        start_new_session=True,
     )
-    return [_repeatable(text, port, shell.stdout) for text in shell.stdout.split(COMMAND_SEPARATOR)[1:]]
+    try:
+        said, _ = shell.communicate("\n".join(lines), timeout=TRY_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise CourseError(f'{exercise.name}: "Try it" takes more than {TRY_SECONDS} s') from None
+    finally:
+        if hasattr(os, "killpg"):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(shell.pid, signal.SIGKILL)  # what the commands left running in the background
+        shell.wait()
+    return [_repeatable(text, port, said) for text in said.split(COMMAND_SEPARATOR)[1:]]
 
 
 def _repeatable(text: str, port: int, whole: str) -> str:

@@ -199,7 +199,7 @@ class Solution:
         A start costs as much as twenty requests, so tests that leave each other's data alone share one. A server
         that has ended or hangs is replaced: one test's crash is not the next one's.
         """
-        key = (self.path, *sorted(env.items()))
+        key = (self.path, self.isolated, *sorted(env.items()))
         client = self.shared.clients.get(key)
         if client is None or client.is_lost:
             if key in self.shared.crashes:  # the same start would end the same way, a tenth of a second later
@@ -332,14 +332,18 @@ class Solution:
         """As a process of its own would see it: environment, arguments, folder, import path."""
         _forget_other_solutions(self.path)
         environment = clean_environment({"HOME": str(self.scratch), "USERPROFILE": str(self.scratch), **env})
-        with (
-            mock.patch.dict(os.environ, environment, clear=True),
-            mock.patch("sys.argv", argv or sys.argv),
-            mock.patch("sys.path", [str(self.path), *sys.path]),
-            mock.patch("sys.dont_write_bytecode", True),
-            contextlib.chdir(self.scratch),
-        ):
-            yield
+        try:
+            with (
+                mock.patch.dict(os.environ, environment, clear=True),
+                mock.patch("sys.argv", argv or sys.argv),
+                mock.patch("sys.path", [str(self.path), *sys.path]),
+                mock.patch("sys.dont_write_bytecode", True),
+                contextlib.chdir(self.scratch),
+            ):
+                _read_time_zone()
+                yield
+        finally:
+            _read_time_zone()
 
     def _client(self, address: tuple[str, int], log: _Log, stop: Callable[[], None]) -> Client:
         client = Client(address, self.transcript, log, stop)
@@ -391,6 +395,12 @@ def _text_stream(text: str = "") -> io.TextIOWrapper:
 def _written(stream: io.TextIOWrapper) -> str:
     stream.flush()
     return stream.buffer.getvalue().decode(errors="replace") if isinstance(stream.buffer, io.BytesIO) else ""
+
+
+def _read_time_zone() -> None:
+    """Let the C library look at TZ again, which it reads once."""
+    if hasattr(time, "tzset"):
+        time.tzset()
 
 
 @contextlib.contextmanager

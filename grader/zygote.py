@@ -21,6 +21,7 @@ import select
 import signal
 import socket
 import sys
+import time
 
 # Modules that a library imports only when the first server, connection or job needs them.
 LATE = {
@@ -43,6 +44,9 @@ LATE = {
     "psycopg": ["sqlalchemy.dialects.postgresql.psycopg", "psycopg.types.json"],
     "rq": ["rq.worker", "rq.scheduler", "rq.registry"],
 }
+
+# Libraries that read the environment when they are imported, and the solution's is not there yet.
+TOO_EARLY = {"prometheus_client", "prometheus_fastapi_instrumentator"}
 
 
 def main() -> dict[str, object]:
@@ -112,6 +116,8 @@ def serve(control: socket.socket) -> dict[str, object]:
 
 def import_libraries(modules: list[str]) -> None:
     for module in modules:
+        if module.partition(".")[0] in TOO_EARLY:
+            continue
         for name in [module, *LATE.get(module, [])]:
             # A library that is not there, or does not import, is the solution's to complain about.
             with contextlib.suppress(Exception):
@@ -165,6 +171,7 @@ def become(request: dict[str, object], descriptors: list[int]) -> None:
     os.chdir(str(request["cwd"]))
     os.environ.clear()
     os.environ.update(dict(request["env"]))  # type: ignore[call-overload]
+    time.tzset()  # TZ may be among them
     sys.argv = list(request["argv"])  # type: ignore[call-overload]
     sys.path.insert(0, os.path.dirname(sys.argv[0]))  # noqa: PTH120  pathlib is one import too many here
     sys.dont_write_bytecode = True

@@ -15,6 +15,7 @@ import ctypes
 import functools
 import importlib.util
 import json
+import logging
 import os
 import re
 import shutil
@@ -272,6 +273,7 @@ def _serve_moto(scratch: Path) -> Iterator[str]:  # noqa: ARG001  same shape as 
         from moto.server import ThreadedMotoServer  # noqa: PLC0415
     except ImportError:
         _refuse("S3", "moto[server]", "S3_ENDPOINT_URL=http://localhost:9000")
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # not a line for each request
     port = _free_port()
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
     server.start()

@@ -1,5 +1,6 @@
 """The course's own checks see what is wrong with an exercise."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from grader import course, docs, run
 from grader.exercises import CourseError, Exercise, find
+from grader.launch import wait_for
 from grader.mistakes import Mistake
 
 
@@ -110,6 +112,16 @@ def test_a_diagram_below_a_console_block_takes_the_last_output() -> None:
         "```console\n$ echo one\none\n$ draw\n```\n\n```mermaid\nerDiagram\n    a\n```\n\n"
         "```console\n$ echo two\ntwo\n```\n"
     )
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="reads /proc")
+def test_what_a_readme_leaves_running_ends_with_it(tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text("# X\n\n## Try it\n\n```console\n$ sleep 60 > log & echo $!\n1\n```\n")
+
+    (pid,) = run.outputs(Exercise(tmp_path), tmp_path, dict(os.environ), 8000)
+
+    assert wait_for(lambda: not Path("/proc", pid).exists() or " Z " in Path("/proc", pid, "stat").read_text(), 5)
 
 
 def test_outputs_are_made_repeatable() -> None:

@@ -167,3 +167,11 @@ def test_the_pid_is_the_processes_own(start: Start) -> None:
 
     assert process.stdout.split() == [str(process.pid)] * 2
     assert process.pid != os.getpid()
+
+
+def test_a_time_zone_in_the_environment_counts(start: Start) -> None:
+    process = start("import time; print(time.strftime('%H', time.localtime(0)))", TZ="Asia/Tokyo")
+
+    process.wait()
+
+    assert process.stdout == "09\n"
